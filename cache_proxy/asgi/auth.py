@@ -1,0 +1,146 @@
+"""Who may come in. It fails closed: whatever is not clearly allowed is refused, and nothing is spent.
+
+- With a ``master_key``: only who sends it, as ``x-litellm-api-key``, ``Authorization: Bearer``, ``x-api-key`` or
+  ``api-key``.
+- Without one, our own server takes calls from this machine only, and none that a web page could have made: a loopback
+  peer, a loopback ``Host`` (``0.0.0.0`` included: LiteLLM's samples are written so), no ``Origin`` but its own, and
+  only ``application/json`` (which a page can not send elsewhere without asking first).
+- Without one, in somebody's app: nobody, unless the app says ``auth="open"`` or gives a callable that decides.
+"""
+
+import hmac
+import inspect
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from starlette.types import Scope
+
+from cache_proxy.asgi.errors import HTTPError
+from cache_proxy.asgi.exchange import Exchange
+from cache_proxy.errors import ConfigError
+
+Verdict = bool | str | None
+Auth = Literal["open", "loopback"] | Callable[[Scope], Verdict | Awaitable[Verdict]]
+"""``"open"``: everybody; ``"loopback"``: this machine; a callable gets the ASGI scope and says no with a false value,
+yes with ``True`` or with the caller's name (for the log)."""
+
+_KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
+_BEARER = "bearer "
+
+
+class Gate:
+    """Lets a request in, or raises ``HTTPError``."""
+
+    def __init__(self, master_key: SecretStr | None, auth: Auth | None) -> None:
+        if master_key is not None and auth == "open":
+            raise ConfigError('auth="open" would leave the configured master_key without effect: take one of them out')
+        self._digest = None if master_key is None else _digest(master_key.get_secret_value().encode())
+        self._auth = auth
+
+    @property
+    def is_keyless(self) -> bool:
+        """Whether anybody gets in without a key."""
+        return self._digest is None
+
+    async def admit(self, exchange: Exchange) -> str:
+        """Who this is, for the record: ``master``, ``local``, ``open`` or what the app's callable says."""
+        if self._digest is not None and self._has_master_key(exchange):
+            return "master"
+        if callable(self._auth):
+            return await self._ask(self._auth, exchange)
+        if self._digest is not None or self._auth is None:
+            raise _unauthorized()
+        if self._auth == "loopback":
+            check_local(exchange)
+            return "local"
+        return "open"
+
+    def _has_master_key(self, exchange: Exchange) -> bool:
+        given = _key(exchange)
+        return given is not None and self._digest is not None and hmac.compare_digest(_digest(given), self._digest)
+
+    @staticmethod
+    async def _ask(auth: Callable[[Scope], Any], exchange: Exchange) -> str:
+        verdict = auth(exchange.scope)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        if not verdict:
+            raise _unauthorized()
+        return verdict if isinstance(verdict, str) else "app"
+
+
+def _digest(secret: bytes) -> bytes:
+    return sha256(secret).digest()
+
+
+def _key(exchange: Exchange) -> bytes | None:
+    """The key that was sent. The first of the headers that is there counts; none may come twice."""
+    for name in _KEY_HEADERS:
+        if name in exchange.headers:
+            if len(exchange.all_values(name)) > 1:
+                raise _bad_header(f"{name.decode()} was sent more than once.")
+            value = exchange.headers[name].decode("latin-1").strip()
+            key = value[len(_BEARER) :].strip() if value.lower().startswith(_BEARER) else value
+            return key.encode("latin-1")
+    return None
+
+
+def check_local(exchange: Exchange) -> None:
+    """Raise ``HTTPError`` unless this request comes from this machine and no web page can have sent it."""
+    client = exchange.scope.get("client")
+    if client is not None and not is_loopback(client[0]):
+        raise _forbidden("Without a master_key only this machine is served. Set general_settings.master_key.")
+    host = exchange.header(b"host") or ""
+    if not is_loopback(_host_name(host)) and _host_name(host) != "0.0.0.0":  # noqa: S104  LiteLLM's samples
+        raise _forbidden("Without a master_key the Host header must name this machine, such as localhost.")
+    origin = exchange.header(b"origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise _forbidden("Without a master_key no web page of another origin is served.")
+    content_type = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if exchange.scope["method"] == "POST" and content_type != "application/json":
+        raise HTTPError(
+            415,
+            "Send Content-Type: application/json.",
+            kind="invalid_request_error",
+            code="unsupported_media_type",
+            param="Content-Type",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host name or address is this machine itself."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _unauthorized() -> HTTPError:
+    return HTTPError(
+        401,
+        "The API key is missing or wrong. Send it as Authorization: Bearer.",
+        kind="authentication_error",
+        code="invalid_api_key",
+        headers=[(b"www-authenticate", b"Bearer")],
+    )
+
+
+def _forbidden(message: str) -> HTTPError:
+    return HTTPError(403, message, kind="permission_error", code="not_local")
+
+
+def _bad_header(message: str) -> HTTPError:
+    return HTTPError(400, message, kind="invalid_request_error", code="invalid_header")

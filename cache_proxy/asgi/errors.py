@@ -1,0 +1,119 @@
+"""Errors to statuses and bodies: one table, one shape.
+
+Our own errors carry OpenAI's ``error`` object and Jina's ``detail`` side by side, for clients of both read them. An
+upstream's refusal is passed on as it came where this caller may see it.
+"""
+
+from dataclasses import dataclass
+
+import orjson
+
+from cache_proxy.errors import (
+    CacheProxyError,
+    ModelNotFound,
+    NotCached,
+    RequestError,
+    StoreError,
+    UpstreamBusy,
+    UpstreamLost,
+    UpstreamNonsense,
+    UpstreamRefused,
+)
+
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = b"application/json"
+
+
+class HTTPError(CacheProxyError):
+    """A refusal that only makes sense over HTTP: who may come in, how large, which method."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str,
+        code: str,
+        param: str | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.code = code
+        self.param = param
+        self.headers = headers or []
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """What a caller gets instead of an answer; ``word`` is for the log."""
+
+    status: int
+    body: bytes
+    word: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = _JSON
+
+
+def reply_to(error: CacheProxyError) -> ErrorReply:
+    """The reply for an error of ours."""
+    match error:
+        case HTTPError():
+            return _ours(error.status, str(error), error.kind, error.code, error.param, tuple(error.headers))
+        case ModelNotFound():
+            return _ours(404, error.message, "invalid_request_error", error.code, error.param)
+        case RequestError():
+            status = 400 if error.malformed else 422
+            return _ours(status, error.message, "invalid_request_error", error.code, error.param)
+        case NotCached():
+            return _ours(504, str(error), "cache_error", "not_cached")
+        case UpstreamRefused():
+            return _refused(error)
+        case UpstreamBusy():
+            return _ours(429, str(error), "rate_limit_error", "upstream_busy", None, _retry_after(error.retry_after))
+        case UpstreamLost():
+            status, code = (504, "upstream_timeout") if error.timed_out else (502, "upstream_unreachable")
+            return _ours(status, _sentence(error), "upstream_error", code)
+        case UpstreamNonsense():
+            return _ours(502, _sentence(error), "upstream_error", "upstream_invalid_answer")
+        case StoreError():
+            return _ours(503, _sentence(error), "cache_error", "store_unavailable")
+    return unexpected()
+
+
+def unexpected() -> ErrorReply:
+    """The reply for a fault of ours. It says nothing about the inside."""
+    return _ours(500, "Internal error. The server's log has it under this request's id.", "internal_error", "internal")
+
+
+def _refused(error: UpstreamRefused) -> ErrorReply:
+    headers = _retry_after(error.retry_after) if error.retry_after is not None else ()
+    if not error.body:
+        told = "The upstream refused a call that carried this request's items together with others'."
+        return _ours(error.status, told, "upstream_error", f"upstream_{error.status}", None, headers)
+    return ErrorReply(
+        error.status, error.body, f"upstream_{error.status}", headers, error.content_type.encode("latin-1")
+    )
+
+
+def _sentence(error: CacheProxyError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _retry_after(seconds: float) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"retry-after", b"%d" % max(1, round(seconds + 0.5))),)
+
+
+def _ours(
+    status: int,
+    message: str,
+    kind: str,
+    code: str,
+    param: str | None = None,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> ErrorReply:
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return ErrorReply(status, orjson.dumps({"error": error, "detail": message}), code, headers)

@@ -1,0 +1,121 @@
+"""One HTTP exchange: the request's headers and body, and the reply."""
+
+import os
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs
+
+from starlette.types import Message, Receive, Scope, Send
+
+from cache_proxy.asgi.errors import HTTPError
+
+_LONGEST_ID = 128
+
+
+class ClientGoneError(Exception):
+    """The client left while its body was being read. There is nobody to answer."""
+
+
+class Exchange:
+    """A request and the way to answer it. Made anew for each request; holds nothing beyond it."""
+
+    __slots__ = ("_receive", "_send", "headers", "request_id", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.request_id = self._id()
+
+    def _id(self) -> str:
+        """The caller's own id if it is printable and short, so that it can be searched for; else a new one."""
+        given = self.headers.get(b"x-request-id") or self.headers.get(b"x-litellm-call-id")
+        if given and len(given) <= _LONGEST_ID and given.isascii():
+            text = given.decode("ascii")
+            if text.isprintable():
+                return text
+        return os.urandom(16).hex()
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value, or ``None``. Names are lower case."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def all_values(self, name: bytes) -> list[bytes]:
+        """Every value of a header, for those that must not come twice."""
+        return [value for found, value in self.scope["headers"] if found == name]
+
+    def query(self, name: str) -> str | None:
+        """A query parameter's last value."""
+        values = parse_qs(self.scope.get("query_string", b"").decode("latin-1")).get(name)
+        return values[-1] if values else None
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises ``HTTPError`` 413 beyond ``limit`` bytes, 415 for a compressed one."""
+        self._check_declared(limit)
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            return _within(message.get("body", b""), limit)
+        return await self._assemble(message, limit)
+
+    async def _assemble(self, message: Message, limit: int) -> bytes:
+        parts, size = [], 0
+        while True:
+            if message["type"] != "http.request":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+            message = await self._receive()
+
+    def _check_declared(self, limit: int) -> None:
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise HTTPError(
+                415,
+                "Compressed request bodies are not taken. Send the JSON as it is.",
+                kind="invalid_request_error",
+                code="unsupported_encoding",
+            )
+
+    async def reply(
+        self,
+        status: int,
+        body: bytes,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        content_type: bytes = b"application/json",
+    ) -> None:
+        """Send the whole reply."""
+        start = [
+            (b"content-type", content_type),
+            (b"content-length", b"%d" % len(body)),
+            # No cache between us and the client may keep this: it is an answer to a POST with a key.
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", self.request_id.encode()),
+            *headers,
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": start})
+        await self._send({"type": "http.response.body", "body": body if self.scope["method"] != "HEAD" else b""})
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _too_large(limit: int) -> HTTPError:
+    return HTTPError(
+        413,
+        f"The body is larger than {limit} bytes. Send fewer items a request, or raise max_body_mib.",
+        kind="invalid_request_error",
+        code="body_too_large",
+        # What is left of the body will not be read.
+        headers=[(b"connection", b"close")],
+    )

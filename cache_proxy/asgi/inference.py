@@ -1,0 +1,77 @@
+"""``/embeddings`` and ``/rerank``: from an exchange to an answer, its receipt and the headers that tell of it."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from cache_proxy.asgi import told
+from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
+from cache_proxy.asgi.exchange import Exchange
+from cache_proxy.core.wire.fields import parse_body
+from cache_proxy.errors import CacheProxyError
+from cache_proxy.models import Endpoint, Json
+from cache_proxy.receipts import Story
+from cache_proxy.wiring import Wired
+
+log = logging.getLogger("cache_proxy")
+
+_LONGEST_NOTE = 128
+
+
+class Inference:
+    """Answers one endpoint's requests."""
+
+    def __init__(self, wired: Wired, endpoint: Endpoint, body_limit: int) -> None:
+        self._wired = wired
+        self._endpoint = endpoint
+        self._body_limit = body_limit
+
+    async def __call__(self, exchange: Exchange, who: str) -> None:
+        """Answer, and record the receipt whatever happens."""
+        began = time.perf_counter()
+        story = Story(exchange.request_id, self._endpoint.value, who, time.time())
+        try:
+            body = await self._answer(exchange, story)
+        except CacheProxyError as error:
+            await self._refuse(exchange, story, began, reply_to(error))
+            return
+        except Exception as error:
+            # The message may hold anything; the traceback names places only.
+            log.exception("unexpected %s in request %s", type(error).__name__, exchange.request_id)
+            await self._refuse(exchange, story, began, unexpected())
+            return
+        receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(body))
+        self._wired.record(receipt)
+        await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.who)))
+
+    async def _answer(self, exchange: Exchange, story: Story) -> bytes:
+        body = parse_body(await exchange.body(self._body_limit))
+        story.user = _note(body.get("user"))
+        story.tags = _tags(exchange.header(b"x-litellm-tags"), body)
+        engine = self._wired.running or await self._wired.open()
+        return await engine.answer(self._endpoint, body, story, cache_control=exchange.header(b"cache-control"))
+
+    async def _refuse(self, exchange: Exchange, story: Story, began: float, reply: ErrorReply) -> None:
+        receipt = story.end(
+            status=reply.status,
+            latency=time.perf_counter() - began,
+            bytes_out=len(reply.body),
+            error=reply.word,
+        )
+        self._wired.record(receipt)
+        headers = [*told.headers(receipt, self._wired.tally.spent(story.who)), *reply.headers]
+        await exchange.reply(reply.status, reply.body, headers, reply.content_type)
+
+
+def _note(value: Json) -> str | None:
+    """A short word of the caller's for the record, or nothing."""
+    return value[:_LONGEST_NOTE] if isinstance(value, str) and value else None
+
+
+def _tags(header: str | None, body: Mapping[str, Json]) -> tuple[str, ...]:
+    """LiteLLM's tags: a comma-separated header, or ``metadata.tags``."""
+    if header:
+        return tuple(tag.strip()[:_LONGEST_NOTE] for tag in header.split(",") if tag.strip())
+    metadata = body.get("metadata")
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    return tuple(tag[:_LONGEST_NOTE] for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()

@@ -1,0 +1,133 @@
+"""The routes about the proxy itself: models, health, the cache's purge. Shapes are LiteLLM's where it has them."""
+
+from typing import Any
+
+import orjson
+
+from cache_proxy import __version__
+from cache_proxy.asgi.exchange import Exchange
+from cache_proxy.asgi.openapi import document
+from cache_proxy.backends import GuardedBackend, TieredBackend
+from cache_proxy.core.wire.fields import check_type, parse_body
+from cache_proxy.errors import RequestError, StoreError
+from cache_proxy.models import Json, Key
+from cache_proxy.wiring import Wired
+
+_CREATED = 1677610602
+"""LiteLLM's and OpenAI's stand-in for a date that nobody knows."""
+
+_KEY_BYTES = 32
+
+
+class Operations:
+    """The handlers; each takes an exchange and who asks."""
+
+    def __init__(self, wired: Wired, body_limit: int) -> None:
+        self._wired = wired
+        self._body_limit = body_limit
+
+    async def models(self, exchange: Exchange, _who: str) -> None:
+        """The names a client may use, in OpenAI's shape."""
+        engine = await self._wired.open()
+        models = [
+            {"id": name, "object": "model", "created": _CREATED, "owned_by": "jina_ai"} for name in engine.names.listed
+        ]
+        await _json(exchange, {"data": models, "object": "list"})
+
+    async def liveness(self, exchange: Exchange, _who: str) -> None:
+        """Whether the process answers at all."""
+        await _json(exchange, "I'm alive!")
+
+    async def readiness(self, exchange: Exchange, _who: str) -> None:
+        """Whether requests can be answered. A broken store does not make it unready: it costs money, not answers."""
+        await self._wired.open()
+        state = self._store_state()
+        await _json(exchange, {"status": state["status"], "cache": state["type"], "cache_proxy_version": __version__})
+
+    async def health(self, exchange: Exchange, _who: str) -> None:
+        """The store's and the deployments' state, as far as it is known without spending anything."""
+        engine = await self._wired.open()
+        resting = engine.means.lanes.resting()
+        found = {deployment.id: deployment.model for deployment in self._wired.settings.deployments}
+        healthy = [{"id": name, "model": model} for name, model in found.items() if name not in resting]
+        unhealthy = [{"id": name, "model": found[name]} for name in resting if name in found]
+        await _json(
+            exchange,
+            {
+                "status": "degraded" if unhealthy else self._store_state()["status"],
+                "healthy_endpoints": healthy,
+                "unhealthy_endpoints": unhealthy,
+                "healthy_count": len(healthy),
+                "unhealthy_count": len(unhealthy),
+                "store": self._store_state(),
+            },
+        )
+
+    async def ping(self, exchange: Exchange, _who: str) -> None:
+        """Whether the store takes and gives: 200, or 503 with the reason."""
+        engine = await self._wired.open()
+        told: dict[str, Any] = {"cache_type": self._store_state()["type"]}
+        try:
+            await engine.means.store.ping()
+        except StoreError as error:
+            await _json(exchange, {**told, "status": "unhealthy", "ping_response": False, "detail": str(error)}, 503)
+            return
+        await _json(exchange, {**told, "status": "healthy", "ping_response": True})
+
+    async def delete(self, exchange: Exchange, _who: str) -> None:
+        """Forget entries: by key, or all that answer one request."""
+        engine = await self._wired.open()
+        body = parse_body(await exchange.body(self._body_limit))
+        keys = _keys(body) if "request" not in body else engine.keys_of(_object(body["request"]))
+        deleted = await engine.means.store.delete_many(list(dict.fromkeys(keys)))
+        await _json(exchange, {"status": "success", "deleted": deleted})
+
+    async def flushall(self, exchange: Exchange, _who: str) -> None:
+        """Forget everything that is ours in the store, and nothing else."""
+        engine = await self._wired.open()
+        await engine.means.store.clear()
+        await _json(exchange, {"status": "success"})
+
+    async def openapi(self, exchange: Exchange, _who: str) -> None:
+        """The description of these routes."""
+        await _json(exchange, document())
+
+    def _store_state(self) -> dict[str, Any]:
+        store = self._wired.store
+        inner = store.lower if isinstance(store, TieredBackend) else store
+        if not self._wired.settings.cache.enabled:
+            return {"type": "off", "status": "healthy"}
+        if not isinstance(inner, GuardedBackend):
+            return {"type": inner.name, "status": "healthy"}
+        status = "healthy" if inner.state == "closed" else "degraded"
+        return {"type": inner.name, "status": status, "breaker": inner.state, "failures": dict(inner.failures)}
+
+
+async def _json(exchange: Exchange, value: Json, status: int = 200) -> None:
+    await exchange.reply(status, orjson.dumps(value))
+
+
+def _keys(body: dict[str, Json]) -> list[Key]:
+    """The keys in ``{"keys": […]}``: 64 hexadecimal digits each, as ``x-litellm-cache-key`` gives them."""
+    given = body.get("keys")
+    if type(given) is not list or not given:
+        raise RequestError('Send {"keys": […]} or {"request": {…}}.', param="keys", code="missing_field")
+    return [_key(value, place) for place, value in enumerate(given)]
+
+
+def _key(value: Json, place: int) -> Key:
+    field = f"keys[{place}]"
+    check_type(field, value, str)
+    try:
+        key = bytes.fromhex(value)
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise RequestError(f"`{field}` must be 64 hexadecimal digits.", param=field, code="wrong_type")
+    return key
+
+
+def _object(value: Json) -> dict[str, Json]:
+    if type(value) is not dict:
+        raise RequestError("`request` must be the body of a request.", param="request", code="wrong_type")
+    return value

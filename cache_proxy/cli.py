@@ -1,0 +1,79 @@
+"""The command ``cache-proxy``. The work is elsewhere."""
+
+import sys
+from typing import Any
+
+import click
+
+from cache_proxy import __version__
+from cache_proxy.errors import ConfigError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 4000
+
+
+class ServeByDefault(click.Group):
+    """A group whose options alone mean ``serve``: ``cache-proxy --config PATH`` is how LiteLLM is started."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``serve`` before options that are not the group's own."""
+        own = {"--help", "--version"}
+        if args and args[0].startswith("-") and args[0] not in own:
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a configuration that can not be obeyed is one line and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from None
+
+
+@click.group(cls=ServeByDefault)
+@click.version_option(__version__, prog_name="cache-proxy")
+def main() -> None:
+    """A caching proxy for Jina AI's /embeddings and /rerank."""
+
+
+@main.command()
+@click.option("--config", "-c", envvar="CACHE_PROXY_CONFIG", help="A LiteLLM config.yaml. Without: the environment.")
+@click.option(
+    "--host", default=DEFAULT_HOST, show_default=True, envvar="CACHE_PROXY_HOST", help="Address to listen on."
+)
+@click.option("--port", default=DEFAULT_PORT, show_default=True, envvar="CACHE_PROXY_PORT", help="Port to listen on.")
+@click.option(
+    "--workers", "--num_workers", default=1, show_default=True, envvar="CACHE_PROXY_WORKERS",
+    type=click.IntRange(min=1), help="Worker processes. They share the store.",
+)  # fmt: skip
+def serve(config: str | None, host: str, port: int, workers: int) -> None:
+    """Start the server."""
+    from cache_proxy import serving
+
+    serving.serve(config, host, port, workers)
+
+
+@main.command()
+@click.option("--texts", default=2000, show_default=True, type=click.IntRange(min=10), help="Docstrings to embed.")
+@click.option("--edited", default=25, show_default=True, type=click.IntRange(min=0), help="How many are edited.")
+def demo(texts: int, edited: int) -> None:
+    """Show what the cache saves, against a stand-in for Jina on this machine. Needs no key."""
+    from cache_proxy import demo as show
+
+    show.run(texts, min(edited, texts))
+
+
+@main.command()
+@click.option("--port", default=9000, show_default=True, help="Port to listen on, on this machine only.")
+def standin(port: int) -> None:
+    """Serve the stand-in for Jina: its limits, errors and shapes, made-up vectors. For trying things out."""
+    import uvicorn
+
+    from cache_proxy.standin import StandIn
+
+    click.echo(f"A stand-in for Jina on http://127.0.0.1:{port}/v1; any key will do.", err=True)
+    uvicorn.run(StandIn(), host=DEFAULT_HOST, port=port, log_level="warning", ws="none")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Names of models: what a name in a request stands for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from cache_proxy.core.catalog import Model
+from cache_proxy.errors import ModelNotFound
+from cache_proxy.models import Deployment, Json
+
+_MEMO_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a name stands for.
+
+    ``model`` is the upstream's name, ``identity`` what tells this upstream's answers from another's, ``defaults`` are
+    request fields the operator set for the name.
+    """
+
+    model: str
+    spec: Model
+    identity: str
+    deployments: tuple[Deployment, ...]
+    defaults: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Names:
+    """Finds targets, and remembers what it found."""
+
+    def __init__(self, find: Callable[[str], Target | None], listed: Sequence[str] = ()) -> None:
+        """``find`` knows every name, patterns included; ``listed`` are the names to show to clients."""
+        self.listed = tuple(listed)
+        self._find = find
+        self._memo: dict[str, Target] = {}
+
+    def resolve(self, name: str) -> Target:
+        """The target of a name. Raises ``ModelNotFound``."""
+        target = self._memo.get(name) or self._find(name)
+        if target is None:
+            raise ModelNotFound("No deployment answers to this `model`. GET /v1/models lists the names that work.")
+        if len(self._memo) < _MEMO_LIMIT:
+            self._memo[name] = target
+        return target

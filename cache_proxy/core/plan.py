@@ -1,0 +1,106 @@
+"""The decisions over a request, as plain functions of plain values: what is a hit, what must be paid, what was told."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cache_proxy.core.spend import estimate, split
+from cache_proxy.models import Ask, Controls, Entry, Item, Key, Plan, Reply, Shape
+from cache_proxy.receipts import Counts
+
+
+def plan(seats: tuple[Key, ...], found: Mapping[Key, Entry], controls: Controls, now: float) -> Plan:
+    """Which seats the store answers and which must be paid, each distinct key once, in asked order."""
+    hits: dict[Key, Entry] = {}
+    misses: dict[Key, None] = {}
+    for key in seats:
+        entry = found.get(key)
+        if entry is not None and is_fresh(entry, controls, now):
+            hits[key] = entry
+        else:
+            misses[key] = None
+    return Plan(seats, hits, tuple(misses))
+
+
+def is_fresh(entry: Entry, controls: Controls, now: float) -> bool:
+    """Whether this entry may answer. An entry from the future (a clock was set back) has age zero."""
+    if entry.expires_at is not None and now >= entry.expires_at:
+        return False
+    return controls.max_age is None or now - entry.created_at <= controls.max_age
+
+
+def items_of(ask: Ask, seats: Sequence[Key]) -> dict[Key, tuple[Item, ...]]:
+    """The items behind each key: one, or all of them where they must be kept together."""
+    if ask.shape is Shape.EACH:
+        return {key: (item,) for key, item in zip(seats, ask.items, strict=True)}
+    return {seats[0]: ask.items}
+
+
+def batches(keys: Sequence[Key], limit: int) -> Iterator[tuple[Key, ...]]:
+    """The keys in calls of at most ``limit`` items."""
+    for start in range(0, len(keys), limit):
+        yield tuple(keys[start : start + limit])
+
+
+def entries(reply: Reply, ask: Ask, items: Sequence[Item], now: float, ttl: float | None) -> list[Entry]:
+    """What to keep of a reply, one entry a seat. The call's tokens are shared out exactly."""
+    expires_at = None if ttl is None else now + ttl
+    blank = Entry(reply.values[0], 0, now, reply.model, expires_at=expires_at)
+    if ask.shape is not Shape.EACH:
+        return [replace(blank, tokens=reply.tokens, estimated=not reply.counted)]
+    query = [] if ask.query is None else [estimate(ask.query)]
+    shares = split(reply.tokens, query + [estimate(item) for item in items])
+    estimated = not reply.counted or len(shares) > 1
+    return [
+        replace(blank, value=value, tokens=tokens, query_tokens=shares[0] if query else 0, estimated=estimated)
+        for value, tokens in zip(reply.values, shares[len(query) :], strict=True)
+    ]
+
+
+def usage(entries: Sequence[Entry]) -> int:
+    """What the request would have cost without a cache: every position, and the query once."""
+    return sum([entry.tokens for entry in entries]) + max([entry.query_tokens for entry in entries])
+
+
+def count(plan: Plan, ask: Ask, joined: Iterable[Key] = ()) -> Counts:
+    """Where each position came from."""
+    if ask.shape is not Shape.EACH:
+        return _count_whole(plan, len(ask.items), bool(joined))
+    items = len(plan.seats)
+    if not plan.misses:
+        return Counts(items, hits=items)
+    others = frozenset(joined)
+    hits = sum(key in plan.hits for key in plan.seats)
+    by_others = sum(key in others for key in plan.seats)
+    misses = len(plan.misses) - len(others)
+    return Counts(items, hits, misses, items - hits - misses - by_others, by_others)
+
+
+def _count_whole(plan: Plan, items: int, joined: bool) -> Counts:
+    if plan.hits:
+        return Counts(items, hits=items)
+    return Counts(items, joined=items) if joined else Counts(items, misses=items)
+
+
+def cache_status(counts: Counts, controls: Controls, *, stored: bool) -> str:
+    """The ``Cache-Status`` of a request (RFC 9211 section 2)."""
+    if counts.hits == counts.items:
+        told = "hit"
+    elif not controls.read:
+        told = "fwd=bypass"
+    elif counts.hits:
+        told = "fwd=partial"
+    else:
+        told = "fwd=miss"
+    if stored:
+        told += "; stored"
+    if counts.joined and not counts.misses:
+        told += "; collapsed"
+    return f"cache-proxy; {told}; {detail(counts)}"
+
+
+def detail(counts: Counts) -> str:
+    """Where the items came from, in the words of the ``detail`` parameter."""
+    return (
+        f'detail="items={counts.items} hit={counts.hits} miss={counts.misses} '
+        f'dup={counts.duplicates} joined={counts.joined}"'
+    )

@@ -1,0 +1,79 @@
+"""What a caller says about the cache: the body's ``cache`` object (LiteLLM's words), ``Cache-Control`` (RFC 9111).
+
+Where both speak, the more careful wins: either may forbid reading or storing.
+"""
+
+import math
+from dataclasses import replace
+
+from cache_proxy.core.wire.fields import Body, check_type
+from cache_proxy.errors import RequestError
+from cache_proxy.models import Controls, Json
+
+_FLAGS = ("no-cache", "no-store", "use-cache")
+_SECONDS = ("ttl", "s-maxage", "s-max-age")
+KNOWN = (*_FLAGS, *_SECONDS, "namespace")
+
+_PLAIN = Controls()
+_OFF = Controls(read=False, store=False)
+
+
+def read(body: Body, header: str | None, *, default_off: bool = False) -> Controls:
+    """The controls of one request. Raises ``RequestError`` naming the word at fault.
+
+    ``default_off`` is LiteLLM's ``mode: default_off``: only a request that says ``use-cache`` uses the cache.
+    """
+    said = body.get("cache")
+    if said is None and not header:
+        return _OFF if default_off else _PLAIN
+    words = _body_words(said)
+    directives = _directives(header)
+    if default_off and not words.get("use-cache"):
+        return replace(_OFF, only_if_cached="only-if-cached" in directives)
+    ages = [age for age in (words.get("s-maxage"), words.get("s-max-age"), _age(directives)) if age is not None]
+    return Controls(
+        read=not (words.get("no-cache") or "no-cache" in directives),
+        store=not (words.get("no-store") or "no-store" in directives),
+        ttl=words.get("ttl"),
+        max_age=min(ages, default=None),
+        only_if_cached="only-if-cached" in directives,
+        namespace=words.get("namespace") or "",
+    )
+
+
+def _body_words(said: Json) -> dict[str, Json]:
+    if said is None:
+        return {}
+    if type(said) is not dict:
+        raise RequestError('`cache` must be an object such as {"no-cache": true}.', param="cache", code="wrong_type")
+    for name, value in said.items():
+        _check_word(name, value)
+    return said
+
+
+def _check_word(name: str, value: Json) -> None:
+    field = f"cache.{name}"
+    if name not in KNOWN:
+        raise RequestError(f"`cache` knows {', '.join(KNOWN)}.", param="cache", code="unknown_cache_control")
+    if value is None:
+        return
+    if name in _FLAGS:
+        check_type(field, value, bool)
+    elif name == "namespace":
+        check_type(field, value, str)
+    elif type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        raise RequestError(f"`{field}` must be a number of seconds.", param=field, code="wrong_type")
+
+
+def _directives(header: str | None) -> dict[str, str]:
+    pairs = (word.strip().partition("=") for word in (header or "").split(","))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs if name.strip()}
+
+
+def _age(directives: dict[str, str]) -> float | None:
+    value = directives.get("max-age")
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise RequestError("Cache-Control: max-age must be a whole number of seconds.", param="Cache-Control")
+    return float(value)

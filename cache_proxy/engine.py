@@ -1,0 +1,89 @@
+"""The one file that knows the whole order of a request: understand, look up, plan, pay, reply.
+
+It decides nothing itself (``core`` does) and knows neither HTTP nor settings.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cache_proxy.core import answer, plan
+from cache_proxy.core.asked import Asked, endpoint_of, understand
+from cache_proxy.core.names import Names
+from cache_proxy.core.renderings import Renderings
+from cache_proxy.core.wire.fields import model_name
+from cache_proxy.errand import Errand, Means
+from cache_proxy.errors import NotCached
+from cache_proxy.models import Endpoint, Entry, Json, Key, Plan
+from cache_proxy.receipts import Story
+
+
+class Engine:
+    """Answers requests. One per event loop; see ``wiring`` for how it is made."""
+
+    def __init__(self, names: Names, means: Means, renderings: Renderings) -> None:
+        self.names = names
+        self.means = means
+        self._renderings = renderings
+
+    async def answer(
+        self, endpoint: Endpoint, body: Mapping[str, Json], story: Story, *, cache_control: str | None = None
+    ) -> bytes:
+        """The reply's JSON; the story is told on the way. Raises ``RequestError``, ``NotCached``, ``UpstreamError``."""
+        asked = understand(endpoint, body, cache_control, self.names, self.means.policy)
+        # Only a name that is known is told: anything else might be a text or a key in the wrong place.
+        story.model, story.upstream_model = model_name(body), asked.target.model
+        story.price = asked.target.spec.price
+        story.key = asked.seats[0].hex() if len(asked.seats) == 1 else None
+        found = await self._look_up(asked)
+        planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
+        entries = {**planned.hits, **await self._pay(asked, planned, story)} if planned.misses else planned.hits
+        if not planned.misses:
+            self._tell(story, asked, planned)
+        seated = [entries[key] for key in asked.seats]
+        usage = plan.usage(seated)
+        story.tokens_saved = max(0, usage - story.tokens_billed)
+        return answer.write(asked, seated, usage, story.request_id, self._renderings)
+
+    def under(self, names: Names) -> "Engine":
+        """The same engine under other names: it shares store, lanes and flights with this one."""
+        return Engine(names, self.means, self._renderings)
+
+    def keys_of(self, body: Mapping[str, Json]) -> tuple[Key, ...]:
+        """The keys under which the answer to this request is kept. Raises ``RequestError``."""
+        return understand(endpoint_of(body), body, None, self.names, self.means.policy).seats
+
+    async def _look_up(self, asked: Asked) -> dict[Key, Entry]:
+        if not asked.controls.read:
+            return {}
+        entries = await self._read(list(dict.fromkeys(asked.seats)))
+        now = self.means.clock()
+        stale = [key for key, entry in entries.items() if not plan.is_fresh(entry, asked.controls, now)]
+        if stale and self.means.store.forget(stale):
+            entries |= await self._read(stale)
+        return entries
+
+    async def _read(self, keys: Sequence[Key]) -> dict[Key, Entry]:
+        frames = await self.means.store.get_many(keys)
+        opened = ((key, self._renderings.open(key, frame)) for key, frame in frames.items())
+        return {key: entry for key, entry in opened if entry is not None}
+
+    async def _pay(self, asked: Asked, planned: Plan, story: Story) -> Mapping[Key, Entry]:
+        """The entries of all misses, paid here or joined; the story is told even where that fails."""
+        errand = Errand(self.means, asked, planned, story)
+        try:
+            if asked.controls.only_if_cached:
+                raise NotCached("Part of the answer is not in the cache, and only-if-cached forbids to fetch it.")
+            return await errand.run()
+        finally:
+            self._tell(story, asked, planned, errand)
+
+    @staticmethod
+    def _tell(story: Story, asked: Asked, planned: Plan, errand: Errand | None = None) -> None:
+        story.counts = plan.count(planned, asked.ask, errand.joined if errand else ())
+        stored = errand is not None and errand.stored
+        story.cache_status = plan.cache_status(story.counts, asked.controls, stored=stored)
+
+    async def close(self, patience: float) -> None:
+        """Bring home what is under way (up to ``patience`` seconds), then let go of everything."""
+        await self.means.flights.close(patience)
+        await self.means.lanes.close()
+        await self.means.store.close()

@@ -1,0 +1,132 @@
+"""Every error this package raises on purpose. It knows no HTTP: ``asgi/errors.py`` gives each a status.
+
+    CacheProxyError
+    ├── ConfigError             the configuration can not be obeyed; the start is refused
+    ├── RequestError            the request can not be understood; nothing was spent
+    │   └── ModelNotFound       no deployment answers to this model name
+    ├── NotCached               ``only-if-cached`` was asked and something is missing; nothing was spent
+    ├── StoreError              a store could not do its work (never reaches a caller: see ``backends/guarded.py``)
+    └── UpstreamError           the trip to the upstream brought no answer
+        ├── UpstreamRefused     the upstream answered with another status than 200
+        ├── UpstreamLost        connection, time-out: no answer at all
+        ├── UpstreamNonsense    a 200 that is not an answer to what was asked
+        └── UpstreamBusy        our own limits (concurrency, rpm, tpm) left no room within the bound
+
+No message holds a secret or a text that a caller sent: messages are logged.
+"""
+
+
+class CacheProxyError(Exception):
+    """Base of the tree."""
+
+
+class ConfigError(CacheProxyError):
+    """The configuration can not be obeyed. The message names the key and the remedy."""
+
+
+class RequestError(CacheProxyError):
+    """The request can not be understood.
+
+    ``param`` names the field at fault, ``code`` is a stable word for programs, and ``malformed`` says that the
+    body is no JSON object at all (the others are well-formed JSON with a wrong field).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str = "invalid_request",
+        malformed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+        self.malformed = malformed
+
+
+class ModelNotFound(RequestError):
+    """No deployment answers to this model name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model", code="model_not_found")
+
+
+class NotCached(CacheProxyError):
+    """``only-if-cached`` was asked, and part of the answer is not in the store."""
+
+
+class StoreError(CacheProxyError):
+    """A store could not do its work.
+
+    ``refused`` means that it said no at once (connection refused, read-only, full); otherwise it was too slow.
+    """
+
+    def __init__(self, message: str, *, refused: bool = True) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class UpstreamError(CacheProxyError):
+    """The trip to the upstream brought no answer.
+
+    ``outcome_unknown`` is true where the upstream may have done, and billed, the work all the same;
+    ``unknown_calls`` counts such calls on the whole way here, retries included.
+    """
+
+    outcome_unknown: bool = False
+    unknown_calls: int = 0
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream answered with another status than 200.
+
+    ``body`` is the upstream's own text. It may echo inputs (Jina's 422 does), so it is shown only to a caller
+    whose items alone were in the call, and never logged.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"the upstream answered with status {status}")
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.retry_after = retry_after
+        self.outcome_unknown = status in (500, 502, 504)
+
+    def without_body(self) -> "UpstreamRefused":
+        """The same refusal for a caller who must not see the body."""
+        return UpstreamRefused(self.status, b"", content_type=self.content_type, retry_after=self.retry_after)
+
+
+class UpstreamLost(UpstreamError):
+    """Connection or time-out: no answer at all. ``timed_out`` tells the two apart."""
+
+    def __init__(self, message: str, *, outcome_unknown: bool, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
+        self.timed_out = timed_out
+
+
+class UpstreamNonsense(UpstreamError):
+    """A 200 that is not an answer to what was asked: HTML, cut short, misnumbered, not finite. Never stored.
+
+    The upstream most likely billed it.
+    """
+
+    outcome_unknown = True
+
+
+class UpstreamBusy(UpstreamError):
+    """Our own limits for a deployment left no room within the bound. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -1,0 +1,108 @@
+"""The story of a request: one frozen record, which headers, log line and metrics all read.
+
+Nothing downstream counts anything a second time.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where each position of a request came from. ``items = hits + misses + duplicates + joined``."""
+
+    items: int = 0
+    hits: int = 0
+    misses: int = 0
+    duplicates: int = 0
+    """Positions that repeat an item which this same request already pays for."""
+    joined: int = 0
+    """Positions whose value another request was already paying for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One request, told once. Money is pico-USD, ``None`` where the price is unknown; times are seconds."""
+
+    request_id: str
+    endpoint: str
+    who: str
+    model: str
+    upstream_model: str
+    status: int
+    cache_status: str
+    counts: Counts
+    tokens_billed: int
+    tokens_saved: int
+    cost: int | None
+    saved: int | None
+    latency: float
+    bytes_out: int
+    started_at: float
+    outcome_unknown: int = 0
+    """Upstream calls of this request that may have been billed without an answer."""
+    key: str | None = None
+    """The hexadecimal key of the answer, where it has a single one."""
+    error: str | None = None
+    user: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Story:
+    """A receipt while it is being written: the engine fills it in, the door ends it, once, whatever happened."""
+
+    request_id: str
+    endpoint: str
+    who: str
+    started_at: float
+    model: str = ""
+    upstream_model: str = ""
+    cache_status: str = ""
+    counts: Counts = Counts()
+    tokens_billed: int = 0
+    tokens_saved: int = 0
+    price: int | None = None
+    outcome_unknown: int = 0
+    key: str | None = None
+    user: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def end(self, *, status: int, latency: float, bytes_out: int, error: str | None = None) -> Receipt:
+        """The receipt."""
+        return Receipt(
+            request_id=self.request_id,
+            endpoint=self.endpoint,
+            who=self.who,
+            model=self.model,
+            upstream_model=self.upstream_model,
+            status=status,
+            cache_status=self.cache_status,
+            counts=self.counts,
+            tokens_billed=self.tokens_billed,
+            tokens_saved=self.tokens_saved,
+            cost=_cost(self.tokens_billed, self.price),
+            saved=_cost(self.tokens_saved, self.price),
+            latency=latency,
+            bytes_out=bytes_out,
+            started_at=self.started_at,
+            outcome_unknown=self.outcome_unknown,
+            key=self.key,
+            error=error,
+            user=self.user,
+            tags=self.tags,
+        )
+
+
+def _cost(tokens: int, price: int | None) -> int | None:
+    """Pico-USD; unknown where the price is, unless there is nothing to pay."""
+    if tokens == 0:
+        return 0
+    return None if price is None else tokens * price
+
+
+class Observer(Protocol):
+    """Gets each receipt once, on the event loop; must be quick and must not raise."""
+
+    def record(self, receipt: Receipt) -> None:
+        """Take note of one request."""

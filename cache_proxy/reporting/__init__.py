@@ -1,0 +1,1 @@
+"""What is told of receipts: log lines and running totals."""

@@ -1,0 +1,128 @@
+"""One structured line a request, from its receipt. It holds no text and no key: there is none in a receipt."""
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import Lock, Timer
+from typing import Any, Protocol, TextIO
+
+import orjson
+
+from cache_proxy.core.spend import usd
+from cache_proxy.receipts import Receipt
+
+logger = logging.getLogger("cache_proxy.request")
+
+_FLUSH_AFTER = 0.05
+
+
+def fields(receipt: Receipt) -> dict[str, Any]:
+    """The line's fields. Amounts are decimal strings, so that nothing rounds them; absent ones are left out."""
+    counts = receipt.counts
+    line = {
+        "time": datetime.fromtimestamp(receipt.started_at, UTC).isoformat(timespec="milliseconds"),
+        "event": "request",
+        "request_id": receipt.request_id,
+        "who": receipt.who,
+        "endpoint": receipt.endpoint,
+        "model": receipt.model,
+        "upstream_model": receipt.upstream_model,
+        "status": receipt.status,
+        "cache": receipt.cache_status.removeprefix("cache-proxy; ").partition("; detail=")[0],
+        "items": counts.items,
+        "hits": counts.hits,
+        "misses": counts.misses,
+        "duplicates": counts.duplicates,
+        "joined": counts.joined,
+        "tokens_billed": receipt.tokens_billed,
+        "tokens_saved": receipt.tokens_saved,
+        "cost_usd": usd(receipt.cost),
+        "saved_usd": usd(receipt.saved),
+        "latency_ms": round(receipt.latency * 1000, 3),
+        "bytes": receipt.bytes_out,
+    }
+    extras = (
+        ("outcome_unknown", receipt.outcome_unknown),
+        ("error", receipt.error),
+        ("user", receipt.user),
+        ("tags", list(receipt.tags)),
+    )
+    return line | {name: value for name, value in extras if value}
+
+
+def as_json(receipt: Receipt) -> str:
+    """The line for machines."""
+    return orjson.dumps(fields(receipt)).decode()
+
+
+def as_text(receipt: Receipt) -> str:
+    """The line for people."""
+    line = fields(receipt)
+    time = line.pop("time")
+    line.pop("event")
+    return f"{time} " + " ".join(f"{name}={value}" for name, value in line.items() if value != "")
+
+
+FORMATS: dict[str, Callable[[Receipt], str]] = {"json": as_json, "console": as_text}
+
+
+class RequestLog:
+    """Writes each receipt as a line through ``write``."""
+
+    def __init__(self, form: str, write: Callable[[str], None]) -> None:
+        """``form`` is one of ``FORMATS``."""
+        self._form = FORMATS[form]
+        self._write = write
+
+    def record(self, receipt: Receipt) -> None:
+        """Write one line."""
+        self._write(self._form(receipt))
+
+
+class Lines(Protocol):
+    """Where lines go."""
+
+    def __call__(self, line: str) -> None:
+        """Take a line."""
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+
+
+class LoggerLines:
+    """Lines to the ``cache_proxy.request`` logger: right inside somebody else's app."""
+
+    def __call__(self, line: str) -> None:
+        """Log a line."""
+        logger.info("%s", line)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+class StreamLines:
+    """Lines to a stream, a few at a time: what comes within 50 ms leaves in one write, off the event loop."""
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+        self._lock = Lock()
+        self._timer: Timer | None = None
+
+    def __call__(self, line: str) -> None:
+        """Take a line."""
+        with self._lock:
+            self._lines.append(line)
+            if self._timer is None:
+                self._timer = Timer(_FLUSH_AFTER, self.flush)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        with self._lock:
+            lines, self._lines, self._timer = self._lines, [], None
+        if lines:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()

@@ -1,0 +1,94 @@
+"""uvicorn, set up our way: for ``serve``, and in a thread for the demo and for tests."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from cache_proxy.asgi.auth import is_loopback
+from cache_proxy.asgi.standalone import CONFIG_VARIABLE
+from cache_proxy.errors import ConfigError
+from cache_proxy.settings import Settings, load
+
+log = logging.getLogger("cache_proxy")
+
+WELL_KNOWN_KEY = "sk-1234"
+"""The ``master_key`` of LiteLLM's samples: everybody knows it."""
+
+_GRACE = 30
+_START_PATIENCE = 30.0
+
+_OPTIONS: dict[str, Any] = {
+    "access_log": False,  # our own line a request says more
+    "http": "httptools",
+    "lifespan": "on",
+    "log_config": None,
+    "server_header": False,
+    "timeout_graceful_shutdown": _GRACE,
+    "ws": "none",
+}
+
+
+def serve(config: str | None, host: str, port: int, workers: int) -> None:
+    """Serve until told to stop. Raises ``ConfigError`` before anything is bound."""
+    settings = load(config)
+    set_up_logging(settings)
+    check_address(settings, host)
+    if config:
+        os.environ[CONFIG_VARIABLE] = os.path.abspath(config)  # noqa: PTH100  the workers may start elsewhere
+    log.info("cache-proxy listens on http://%s:%d, store: %s", host, port, settings.cache.kind)
+    uvicorn.run(
+        "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **_OPTIONS
+    )
+
+
+def check_address(settings: Settings, host: str) -> None:
+    """Raise ``ConfigError`` for an open door to the network; warn of a key that everybody knows."""
+    if is_loopback(host):
+        return
+    if settings.master_key is None:
+        raise ConfigError(
+            f"without a master_key only this machine is served, so --host {host} is refused; "
+            "set general_settings.master_key (or CACHE_PROXY_MASTER_KEY), or use --host 127.0.0.1"
+        )
+    if settings.master_key.get_secret_value() == WELL_KNOWN_KEY:
+        log.warning("general_settings.master_key is the one of LiteLLM's samples, and %s is no loopback address", host)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Our log and uvicorn's to standard error, in one form."""
+    level = settings.own.log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # httpx logs each call at INFO, with its URL.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def hosted(app: ASGIApp) -> Iterator[str]:
+    """An app behind a real server on a free loopback port, for as long as the context lasts. Yields its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, **_OPTIONS))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            _wait_until(server, thread)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _wait_until(server: uvicorn.Server, thread: threading.Thread) -> None:
+    give_up_at = time.monotonic() + _START_PATIENCE
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > give_up_at:
+            raise RuntimeError("the server did not start")
+        time.sleep(0.005)

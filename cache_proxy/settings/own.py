@@ -1,0 +1,72 @@
+"""``cache_proxy_settings``: what LiteLLM has no word for."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class OwnSettings(BaseModel):
+    """Our own section. Durations are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    memory_mib: int = Field(
+        default=128,
+        ge=0,
+        description="Size of the memory tier that each worker keeps before the store, in MiB. 0 turns it off.",
+    )
+    disk_max_gib: float = Field(
+        default=10.0, gt=0, description="Size of the disk store, in GiB. The least recently used entries go first."
+    )
+    max_body_mib: float = Field(
+        default=64.0,
+        gt=0,
+        description="Largest request body, in MiB. A larger one gets 413. Also: max_request_size_mb.",
+    )
+    max_items: int = Field(default=8192, ge=1, description="Most inputs or documents in one request. More get 422.")
+    store_read_timeout: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds a look-up may take before it counts as a miss and the upstream is asked.",
+    )
+    store_write_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds that storing an answer may take, off the request's path, before it is given up.",
+    )
+    max_wait: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds a call may wait for room within rpm, tpm or max_parallel_requests; then 429.",
+    )
+    cache_urls: float | Literal[False] = Field(
+        default=False,
+        description="Seconds for which an image or PDF given by URL is cached, or false for never: "
+        "what a URL points to may change.",
+    )
+    trust_env: bool = Field(
+        default=False,
+        description="Whether calls to the upstream go through HTTPS_PROXY and its kin of the environment.",
+    )
+    log_format: Literal["json", "console", "off"] = Field(
+        default="json", description="How the log line of each request is written: json, console (for people), or off."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
+    )
+
+    @field_validator("cache_urls", mode="before")
+    @classmethod
+    def _seconds_or_false(cls, value: Any) -> Any:
+        if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
+            return False
+        message = "the value should be false or a number of seconds above 0"
+        if value is True:
+            raise ValueError(message)
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(message) from None
+        if not 0 < seconds < float("inf"):
+            raise ValueError(message)
+        return seconds

@@ -1,0 +1,124 @@
+"""The one door to httpx: a POST, an answer's bytes, and every foreign error translated.
+
+What each failure says about money: before the body is on its way nothing can have been billed; after that, without an
+answer, nobody knows.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import httpx
+import orjson
+
+from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamNonsense, UpstreamRefused
+from cache_proxy.models import Deployment, Endpoint, Json
+
+OK = 200
+ANSWER_LIMIT = 256 * 2**20
+"""Bytes of an answer. 512 vectors of 2048 numbers are about 25 MB of text."""
+
+_CONNECT_TIMEOUT = 10.0
+_IDLE_LIMIT = 55.0
+
+_BEFORE_SENDING: tuple[type[httpx.HTTPError], ...] = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+class Client:
+    """Talks to one deployment. Not safe to cancel in mid-call: run calls in tasks of their own (``flights``)."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        trust_env: bool = False,
+    ) -> None:
+        """``trust_env`` lets ``HTTPS_PROXY`` and the like route the calls, and with them the key."""
+        self._base = deployment.base_url
+        self._timeout = deployment.timeout
+        self._http = httpx.AsyncClient(
+            headers=_headers(deployment),
+            timeout=httpx.Timeout(deployment.timeout, connect=min(_CONNECT_TIMEOUT, deployment.timeout)),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_LIMIT),
+            follow_redirects=False,
+            trust_env=trust_env,
+            transport=transport,
+        )
+
+    async def post(self, endpoint: Endpoint, body: Mapping[str, Json]) -> bytes:
+        """The body of a 200. Raises ``UpstreamError`` of the kind that fits anything else."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._post(f"{self._base}/{endpoint.value}", orjson.dumps(body))
+        except TimeoutError:
+            raise UpstreamLost(
+                f"the upstream did not answer within {self._timeout:g} s", outcome_unknown=True, timed_out=True
+            ) from None
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            raise translate(error) from None
+
+    async def _post(self, url: str, content: bytes) -> bytes:
+        async with self._http.stream("POST", url, content=content) as response:
+            answer = await _read(response)
+        if response.status_code == OK:
+            return answer
+        if response.status_code < 400:
+            raise UpstreamNonsense(
+                f"the upstream answered with status {response.status_code} where only 200 makes sense: check `api_base`"
+            )
+        raise UpstreamRefused(
+            response.status_code,
+            answer,
+            content_type=response.headers.get("content-type", "application/octet-stream"),
+            retry_after=_retry_after(response.headers.get("retry-after")),
+        )
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._http.aclose()
+
+
+def _headers(deployment: Deployment) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        "accept": "application/json",
+        "accept-encoding": "gzip",
+        "user-agent": "cache-proxy",
+    }
+    if deployment.api_key:
+        headers["authorization"] = f"Bearer {deployment.api_key}"
+    return headers | {name.lower(): value for name, value in deployment.headers.items()}
+
+
+async def _read(response: httpx.Response) -> bytes:
+    parts = []
+    size = 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > ANSWER_LIMIT:
+            raise UpstreamNonsense(f"the upstream's answer is larger than {ANSWER_LIMIT} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a ``Retry-After`` of that form. Jina documents none; the date form is not worth a clock."""
+    return float(value) if value and value.isascii() and value.isdigit() else None
+
+
+def translate(error: Exception) -> UpstreamError:
+    """Our error for one of httpx's. Its own message may hold a URL with a secret, so only its name is kept."""
+    name = type(error).__name__
+    if isinstance(error, httpx.DecodingError):
+        return UpstreamNonsense("the upstream's answer could not be decompressed")
+    before = isinstance(error, (*_BEFORE_SENDING, httpx.InvalidURL))
+    timed_out = isinstance(error, httpx.TimeoutException)
+    told = "could not be reached" if before else "was lost before it answered"
+    return UpstreamLost(f"the upstream {told} ({name})", outcome_unknown=not before, timed_out=timed_out)

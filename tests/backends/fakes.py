@@ -1,0 +1,68 @@
+"""Stores that misbehave as asked, and a clock that stands still. The only doubles of these tests."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from cache_proxy.backends.base import Backend, Key, Value
+from cache_proxy.errors import StoreError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class WaywardStore(Backend):
+    """A dictionary that refuses while ``refusing`` is set and hangs until ``answering`` is set."""
+
+    name = "wayward"
+
+    def __init__(self) -> None:
+        self.entries: dict[Key, Value] = {}
+        self.refusing: StoreError | Exception | None = None
+        self.refusing_writes: StoreError | None = None
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.answering_reads = asyncio.Event()
+        self.answering_reads.set()
+        self.reads = 0
+        self.reads_finished = 0
+        self.reads_cancelled = 0
+
+    async def get_many(self, keys: Sequence[Key]) -> Mapping[Key, Value]:
+        self.reads += 1
+        found = {key: self.entries[key] for key in keys if key in self.entries}
+        try:
+            await self.answering_reads.wait()
+            await self._manners()
+        except asyncio.CancelledError:
+            self.reads_cancelled += 1
+            raise
+        self.reads_finished += 1
+        return found
+
+    async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:  # noqa: ARG002
+        await self._manners()
+        if self.refusing_writes is not None:
+            raise self.refusing_writes
+        self.entries.update(entries)
+        return True
+
+    async def delete_many(self, keys: Sequence[Key]) -> int:
+        await self._manners()
+        return sum(self.entries.pop(key, None) is not None for key in keys)
+
+    async def clear(self) -> None:
+        await self._manners()
+        self.entries.clear()
+
+    async def ping(self) -> None:
+        await self._manners()
+
+    async def _manners(self) -> None:
+        await self.answering.wait()
+        if self.refusing is not None:
+            raise self.refusing

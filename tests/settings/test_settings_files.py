@@ -1,0 +1,121 @@
+"""The files of ``config/``: complete, true to the code, and started as they are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from cache_proxy.settings import Cooldown, OwnSettings, load, parse
+from cache_proxy.settings.sections import (
+    CacheParams,
+    GeneralSettings,
+    LiteLLMParams,
+    LiteLLMSettings,
+    ModelInfo,
+    RouterSettings,
+)
+
+CONFIG = Path(__file__).parents[2] / "config"
+ENVIRON = {
+    "HOME": "/home/someone",
+    "JINA_AI_API_KEY": "jina_1",
+    "JINA_AI_API_KEY_2": "jina_2",
+    "REDIS_URL": "redis://redis:6379/1",
+    "REDIS_PASSWORD": "redis-secret",
+    "LITELLM_MASTER_KEY": "sk-2",
+}
+BARE = {"HOME": "/home/someone"}
+
+
+def uncommented() -> dict[str, Any]:
+    """config.yaml with every setting in force."""
+    text = (CONFIG / "config.yaml").read_text()
+    document = yaml.safe_load(re.sub(r"(?m)^( *)#(?=\S)", r"\1", text))
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_file_starts_as_it_is_and_without_warnings(path: Path) -> None:
+    assert load(path, ENVIRON).warnings == ()
+
+
+def test_the_full_file_as_it_stands_changes_nothing() -> None:
+    assert load(CONFIG / "config.yaml", BARE) == load(None, BARE)
+
+
+@pytest.mark.parametrize(
+    ("section", "where"),
+    [
+        (LiteLLMParams, ("model_list", 0, "litellm_params")),
+        (ModelInfo, ("model_list", 0, "model_info")),
+        (LiteLLMSettings, ("litellm_settings",)),
+        (CacheParams, ("litellm_settings", "cache_params")),
+        (RouterSettings, ("router_settings",)),
+        (GeneralSettings, ("general_settings",)),
+        (OwnSettings, ("cache_proxy_settings",)),
+    ],
+)
+def test_the_full_file_shows_every_setting_and_no_other(section: type[BaseModel], where: tuple[str | int, ...]) -> None:
+    shown: Any = uncommented()
+    for part in where:
+        shown = shown[part]
+    assert set(shown) - {"dimensions"} == set(section.model_fields)
+
+
+def test_the_defaults_that_the_full_file_shows_are_those_of_the_code() -> None:
+    document = uncommented()
+    assert OwnSettings.model_validate(document["cache_proxy_settings"]) == OwnSettings()
+
+    examples = document["litellm_settings"]["cache_params"]
+    for key in ("ttl", "default_in_memory_ttl", "default_in_redis_ttl"):
+        del examples[key]
+    del document["general_settings"]["master_key"]
+    shown = parse(without(document, "include", "model_list"), BARE)
+    usual = parse({}, BARE)
+    assert shown.cache == usual.cache
+    assert shown.cooldown == usual.cooldown == Cooldown()
+    assert shown.own == usual.own
+    assert shown.deployments == usual.deployments
+
+
+def test_the_defaults_shown_for_a_deployment_are_those_of_the_code() -> None:
+    document = uncommented()
+    entry = document["model_list"][0]
+    examples = {"rpm", "tpm", "input_cost_per_token", "weight", "order", "extra_headers", "dimensions"}
+    full = parse({"model_list": [entry]}, ENVIRON).deployments[0]
+    plain = parse(
+        {
+            "model_list": [
+                {
+                    "model_name": entry["model_name"],
+                    "litellm_params": {"model": entry["litellm_params"]["model"]}
+                    | {key: entry["litellm_params"][key] for key in examples},
+                    "model_info": {key: entry["model_info"][key] for key in ("mode", "items", "documents")},
+                }
+            ]
+        },
+        ENVIRON,
+    ).deployments[0]
+    assert full.any_name
+    for name in set(full.__slots__) - {"any_name"}:
+        assert getattr(full, name) == getattr(plain, name), name
+
+
+def test_the_redis_defaults_that_the_full_file_shows_are_those_of_the_code() -> None:
+    params = uncommented()["litellm_settings"]["cache_params"]
+    shown = {key: params[key] for key in ("port", "db", "ssl", "max_connections", "socket_timeout")}
+    one = {"litellm_settings": {"cache_params": {"type": "redis", "host": "localhost"}}}
+    other = {"litellm_settings": {"cache_params": {"type": "redis", "host": "localhost", **shown}}}
+    assert parse(one, BARE).cache == parse(other, BARE).cache
+
+
+def test_every_setting_of_our_own_is_described() -> None:
+    assert all(field.description for field in OwnSettings.model_fields.values())
+
+
+def without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in keys}
