@@ -89,7 +89,7 @@ class Errand:
         keeping = {key: self._keeping(key) for key in batch}
         items = [item for key in batch for item in self._items[key]]
         # What may change behind its URL is fetched for whoever asks; nobody is handed another's look at it.
-        private = [key for key, ttl in keeping.items() if ttl == 0]
+        private = frozenset(key for key, ttl in keeping.items() if ttl == 0)
         return self._means.flights.depart(batch, self._fly(keeping, items), shared=shared, private=private)
 
     def _keeping(self, key: Key) -> float | None:

@@ -99,7 +99,8 @@ class UpstreamRefused(UpstreamError):
         self.body = body
         self.content_type = content_type
         self.retry_after = retry_after
-        self.outcome_unknown = status in (500, 502, 504)
+        # 520 and 524 are Cloudflare's 502 and 504, and Jina's API is behind it.
+        self.outcome_unknown = status in (500, 502, 504, 520, 524)
 
     def without_body(self) -> "UpstreamRefused":
         """The same refusal for a caller who must not see the body."""

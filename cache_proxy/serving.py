@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from cache_proxy.asgi.auth import is_loopback
 from cache_proxy.asgi.standalone import CONFIG_VARIABLE
 from cache_proxy.errors import ConfigError
+from cache_proxy.reporting.logs import set_up_logging
 from cache_proxy.settings import Settings, load
 
 log = logging.getLogger("cache_proxy")
@@ -39,7 +40,7 @@ _OPTIONS: dict[str, Any] = {
 def serve(config: str | None, host: str, port: int, workers: int) -> None:
     """Serve until told to stop. Raises ``ConfigError`` before anything is bound."""
     settings = load(config)
-    set_up_logging(settings)
+    set_up_logging(settings.own.log_level)
     check_address(settings, host)
     if config:
         os.environ[CONFIG_VARIABLE] = os.path.abspath(config)  # noqa: PTH100  the workers may start elsewhere
@@ -60,14 +61,6 @@ def check_address(settings: Settings, host: str) -> None:
         )
     if settings.master_key.get_secret_value() == WELL_KNOWN_KEY:
         log.warning("general_settings.master_key is the one of LiteLLM's samples, and %s is no loopback address", host)
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Our log and uvicorn's to standard error, in one form."""
-    level = settings.own.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # httpx logs each call at INFO, with its URL.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @contextmanager

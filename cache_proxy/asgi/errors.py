@@ -4,6 +4,8 @@ Our own errors carry OpenAI's ``error`` object and Jina's ``detail`` side by sid
 upstream's refusal is passed on as it came where this caller may see it.
 """
 
+import logging
+import traceback
 from dataclasses import dataclass
 
 import orjson
@@ -19,6 +21,8 @@ from cache_proxy.errors import (
     UpstreamNonsense,
     UpstreamRefused,
 )
+
+log = logging.getLogger("cache_proxy")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -80,11 +84,20 @@ def reply_to(error: CacheProxyError) -> ErrorReply:
             return _ours(502, _sentence(error), "upstream_error", "upstream_invalid_answer")
         case StoreError():
             return _ours(503, _sentence(error), "cache_error", "store_unavailable")
-    return unexpected()
+    return _internal()
 
 
-def unexpected() -> ErrorReply:
-    """The reply for a fault of ours. It says nothing about the inside."""
+def unexpected(error: Exception, request_id: str) -> ErrorReply:
+    """The reply for a fault of ours, which says nothing about the inside; the log gets its kind and where it was.
+
+    Never its message: that may hold a text or a key.
+    """
+    places = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unexpected %s in request %s\n%s", type(error).__name__, request_id, places)
+    return _internal()
+
+
+def _internal() -> ErrorReply:
     return _ours(500, "Internal error. The server's log has it under this request's id.", "internal_error", "internal")
 
 

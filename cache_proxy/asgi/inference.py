@@ -1,19 +1,19 @@
 """``/embeddings`` and ``/rerank``: from an exchange to an answer, its receipt and the headers that tell of it."""
 
-import logging
 import time
 from collections.abc import Mapping
 
 from cache_proxy.asgi import told
 from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
-from cache_proxy.asgi.exchange import Exchange
+from cache_proxy.asgi.exchange import ClientGoneError, Exchange
 from cache_proxy.core.wire.fields import parse_body
 from cache_proxy.errors import CacheProxyError
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.receipts import Story
 from cache_proxy.wiring import Wired
 
-log = logging.getLogger("cache_proxy")
+CLIENT_GONE = 499
+"""nginx's status for a client that left before it was answered; it stands in the log only."""
 
 _LONGEST_NOTE = 128
 
@@ -32,13 +32,17 @@ class Inference:
         story = Story(exchange.request_id, self._endpoint.value, who, time.time())
         try:
             body = await self._answer(exchange, story)
+        except ClientGoneError:
+            receipt = story.end(
+                status=CLIENT_GONE, latency=time.perf_counter() - began, bytes_out=0, error="client_gone"
+            )
+            self._wired.record(receipt)
+            return
         except CacheProxyError as error:
             await self._refuse(exchange, story, began, reply_to(error))
             return
         except Exception as error:
-            # The message may hold anything; the traceback names places only.
-            log.exception("unexpected %s in request %s", type(error).__name__, exchange.request_id)
-            await self._refuse(exchange, story, began, unexpected())
+            await self._refuse(exchange, story, began, unexpected(error, exchange.request_id))
             return
         receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(body))
         self._wired.record(receipt)
@@ -50,6 +54,11 @@ class Inference:
         story.tags = _tags(exchange.header(b"x-litellm-tags"), body)
         engine = self._wired.running or await self._wired.open()
         return await engine.answer(self._endpoint, body, story, cache_control=exchange.header(b"cache-control"))
+
+    def note(self, exchange: Exchange, reply: ErrorReply) -> None:
+        """Record a request that was turned away at the gate."""
+        story = Story(exchange.request_id, self._endpoint.value, "", time.time())
+        self._wired.record(story.end(status=reply.status, latency=0.0, bytes_out=len(reply.body), error=reply.word))
 
     async def _refuse(self, exchange: Exchange, story: Story, began: float, reply: ErrorReply) -> None:
         receipt = story.end(

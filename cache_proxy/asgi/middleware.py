@@ -3,7 +3,6 @@
 Pure ASGI. It holds no state of a request; an :class:`~cache_proxy.asgi.exchange.Exchange` made per request does.
 """
 
-import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -18,8 +17,6 @@ from cache_proxy.errors import CacheProxyError, ConfigError
 from cache_proxy.models import Endpoint
 from cache_proxy.settings import Settings, load
 from cache_proxy.wiring import MIB, Wired
-
-log = logging.getLogger("cache_proxy")
 
 Handler = Callable[[Exchange, str], Awaitable[None]]
 
@@ -90,10 +87,11 @@ class CacheProxyMiddleware:
             return
         except CacheProxyError as error:
             reply = reply_to(error)
+            if isinstance(handler, Inference):
+                handler.note(exchange, reply)
             await exchange.reply(reply.status, reply.body, reply.headers, reply.content_type)
         except Exception as error:
-            log.exception("unexpected %s in request %s", type(error).__name__, exchange.request_id)
-            reply = unexpected()
+            reply = unexpected(error, exchange.request_id)
             await exchange.reply(reply.status, reply.body)
 
     def _with_lifespan(self, send: Send) -> Send:

@@ -9,7 +9,7 @@ from cache_proxy.asgi.auth import Auth
 from cache_proxy.asgi.errors import HTTPError, reply_to
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
-from cache_proxy.reporting.logs import StreamLines
+from cache_proxy.reporting.logs import StreamLines, set_up_logging
 from cache_proxy.settings import Settings, load
 from cache_proxy.wiring import Wired
 
@@ -72,4 +72,6 @@ def build(settings: Settings) -> ASGIApp:
 
 def create_app() -> ASGIApp:
     """The app of a worker process: configured by the file that ``CACHE_PROXY_CONFIG`` names, or the environment."""
-    return build(load(os.environ.get(CONFIG_VARIABLE) or None))
+    settings = load(os.environ.get(CONFIG_VARIABLE) or None)
+    set_up_logging(settings.own.log_level)
+    return build(settings)

@@ -17,6 +17,13 @@ logger = logging.getLogger("cache_proxy.request")
 _FLUSH_AFTER = 0.05
 
 
+def set_up_logging(level: str) -> None:
+    """A server process's log to standard error, ours and uvicorn's in one form. In an app that is the app's to do."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # httpx logs each call at INFO, with its URL.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
 def fields(receipt: Receipt) -> dict[str, Any]:
     """The line's fields. Amounts are decimal strings, so that nothing rounds them; absent ones are left out."""
     counts = receipt.counts

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import orjson
 
+from cache_proxy.asgi.errors import reply_to
 from cache_proxy.core.names import Names, Target
 from cache_proxy.engine import Engine
-from cache_proxy.errors import RequestError
+from cache_proxy.errors import CacheProxyError, RequestError
 from cache_proxy.models import Deployment, Endpoint, Json
 from cache_proxy.receipts import Story
 from cache_proxy.sdk.answers import Answer, EmbeddingResponse, RerankResponse
@@ -139,7 +140,12 @@ async def _ask(endpoint: Endpoint, kind: type[A], fields: dict[str, Any]) -> A:
     began = time.perf_counter()
     story = Story(os.urandom(16).hex(), endpoint.value, "sdk", time.time())
     engine, wired = await home.engine(options)
-    reply = await engine.answer(endpoint, body, story)
+    try:
+        reply = await engine.answer(endpoint, body, story)
+    except CacheProxyError as error:
+        told = reply_to(error)
+        wired.record(story.end(status=told.status, latency=time.perf_counter() - began, bytes_out=0, error=told.word))
+        raise
     receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(reply))
     wired.record(receipt)
     return kind(orjson.loads(reply), receipt)
