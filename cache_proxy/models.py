@@ -65,8 +65,7 @@ class Shape(Enum):
     """Kept as the upstream's JSON, for nobody here knows what it means."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A request in canonical form: two requests that must get the same answer make the same ``Ask``.
 
     ``params`` are keyed *and* sent; nothing else of a request reaches the upstream.
@@ -82,8 +81,7 @@ class Ask:
     """The input was one object, not a list, and goes upstream that way (a PDF)."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What of the answer this caller wants to see, and how it is written. Never part of a key."""
 
     encoding: str = "float"
@@ -92,8 +90,7 @@ class View:
     """The caller's documents, to be echoed beside the scores; ``None`` if they are not wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Controls:
+class Controls(NamedTuple):
     """What a caller says about the cache itself. Durations are seconds."""
 
     read: bool = True
@@ -197,8 +194,7 @@ class Reply:
     """Whether the upstream said how many tokens; otherwise ``tokens`` is an estimate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The decision over a request: which key each position has, which of them the store answers, which must be paid.
 
     Printable and comparable; the engine only carries it out.

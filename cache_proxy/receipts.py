@@ -4,11 +4,10 @@ Nothing downstream counts anything a second time.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Where each position of a request came from. ``items = hits + misses + duplicates + joined``."""
 
     items: int = 0
@@ -20,8 +19,10 @@ class Counts:
     """Positions whose value another request was already paying for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+NOTHING_YET = Counts()
+
+
+class Receipt(NamedTuple):
     """One request, told once. Money is pico-USD, ``None`` where the price is unknown; times are seconds."""
 
     request_id: str
@@ -59,7 +60,7 @@ class Story:
     model: str = ""
     upstream_model: str = ""
     cache_status: str = ""
-    counts: Counts = Counts()
+    counts: Counts = NOTHING_YET
     tokens_billed: int = 0
     tokens_saved: int = 0
     price: int | None = None

@@ -11,6 +11,7 @@
 import hmac
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any, Literal
@@ -92,23 +93,34 @@ def _key(exchange: Exchange) -> bytes | None:
 def check_local(exchange: Exchange) -> None:
     """Raise ``HTTPError`` unless this request comes from this machine and no web page can have sent it."""
     client = exchange.scope.get("client")
-    if client is not None and not is_loopback(client[0]):
-        raise _forbidden("Without a master_key only this machine is served. Set general_settings.master_key.")
-    host = exchange.header(b"host") or ""
+    fault = _fault(
+        client and client[0],
+        exchange.header(b"host") or "",
+        exchange.header(b"origin"),
+        exchange.header(b"content-type") if exchange.scope["method"] == "POST" else _JSON,
+    )
+    if fault is _NOT_JSON:
+        raise HTTPError(415, fault, kind="invalid_request_error", code="unsupported_media_type", param="Content-Type")
+    if fault is not None:
+        raise HTTPError(403, fault, kind="permission_error", code="not_local")
+
+
+_JSON = "application/json"
+_NOT_JSON = "Send Content-Type: application/json."
+
+
+@lru_cache(maxsize=1024)
+def _fault(client: str | None, host: str, origin: str | None, content_type: str | None) -> str | None:
+    """What keeps such a request out. Clients repeat themselves, so the answer is remembered."""
+    if client is not None and not is_loopback(client):
+        return "Without a master_key only this machine is served. Set general_settings.master_key."
     if not is_loopback(_host_name(host)) and _host_name(host) != "0.0.0.0":  # noqa: S104  LiteLLM's samples
-        raise _forbidden("Without a master_key the Host header must name this machine, such as localhost.")
-    origin = exchange.header(b"origin")
+        return "Without a master_key the Host header must name this machine, such as localhost."
     if origin is not None and urlsplit(origin).netloc != host:
-        raise _forbidden("Without a master_key no web page of another origin is served.")
-    content_type = (exchange.header(b"content-type") or "").partition(";")[0].strip().lower()
-    if exchange.scope["method"] == "POST" and content_type != "application/json":
-        raise HTTPError(
-            415,
-            "Send Content-Type: application/json.",
-            kind="invalid_request_error",
-            code="unsupported_media_type",
-            param="Content-Type",
-        )
+        return "Without a master_key no web page of another origin is served."
+    if (content_type or "").partition(";")[0].strip().lower() != _JSON:
+        return _NOT_JSON
+    return None
 
 
 def is_loopback(host: str) -> bool:
@@ -136,10 +148,6 @@ def _unauthorized() -> HTTPError:
         code="invalid_api_key",
         headers=[(b"www-authenticate", b"Bearer")],
     )
-
-
-def _forbidden(message: str) -> HTTPError:
-    return HTTPError(403, message, kind="permission_error", code="not_local")
 
 
 def _bad_header(message: str) -> HTTPError:

@@ -1,6 +1,6 @@
 """One HTTP exchange: the request's headers and body, and the reply."""
 
-import os
+import random
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
@@ -34,7 +34,7 @@ class Exchange:
             text = given.decode("ascii")
             if text.isprintable():
                 return text
-        return os.urandom(16).hex()
+        return f"{random.getrandbits(128):032x}"
 
     def header(self, name: bytes) -> str | None:
         """A header's value, or ``None``. Names are lower case."""

@@ -1,7 +1,7 @@
 """Understanding a request: whose model, which items, what about the cache, and under which keys."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cache_proxy.core import keys
 from cache_proxy.core.names import Names, Target
@@ -13,8 +13,7 @@ from cache_proxy.models import Ask, Controls, Endpoint, Item, Json, Key, Policy,
 WIRES = {Endpoint.EMBEDDINGS: embeddings, Endpoint.RERANK: rerank}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request that has been understood. ``seats`` is the key of each position, or one key for all of them."""
 
     ask: Ask

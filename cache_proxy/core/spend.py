@@ -1,6 +1,7 @@
 """Tokens and money: integers only, and parts that add up exactly."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cache_proxy.models import PICO, Item, Kind
 
@@ -30,6 +31,7 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
+@lru_cache(maxsize=4096)
 def usd(pico: int | None) -> str:
     """An amount of pico-USD as a plain decimal, unrounded: ``0.00000005``. ``unknown`` where there is none."""
     if pico is None:

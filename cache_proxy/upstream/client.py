@@ -5,7 +5,9 @@ answer, nobody knows.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
+from functools import cache
 
 import httpx
 import orjson
@@ -49,6 +51,8 @@ class Client:
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_LIMIT),
             follow_redirects=False,
             trust_env=trust_env,
+            # Redirects are not followed, so a plain URL never needs certificates, which take long to load.
+            verify=_certificates() if deployment.base_url.startswith("https:") else False,
             transport=transport,
         )
 
@@ -83,6 +87,11 @@ class Client:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._http.aclose()
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _headers(deployment: Deployment) -> dict[str, str]:

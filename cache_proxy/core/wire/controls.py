@@ -4,7 +4,6 @@ Where both speak, the more careful wins: either may forbid reading or storing.
 """
 
 import math
-from dataclasses import replace
 
 from cache_proxy.core.wire.fields import Body, check_type
 from cache_proxy.errors import RequestError
@@ -29,7 +28,7 @@ def read(body: Body, header: str | None, *, default_off: bool = False) -> Contro
     words = _body_words(said)
     directives = _directives(header)
     if default_off and not words.get("use-cache"):
-        return replace(_OFF, only_if_cached="only-if-cached" in directives)
+        return _OFF._replace(only_if_cached="only-if-cached" in directives)
     ages = [age for age in (words.get("s-maxage"), words.get("s-max-age"), _age(directives)) if age is not None]
     return Controls(
         read=not (words.get("no-cache") or "no-cache" in directives),
