@@ -6,6 +6,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,8 +49,8 @@ def run(texts: int, edited: int) -> None:
     console.print(f"{len(corpus)} docstrings of Python's standard library; the second time {edited} are edited.")
     standin = StandIn()
     with tempfile.TemporaryDirectory(prefix="cache-proxy-demo-") as folder, hosted(standin) as upstream:
-        with hosted(build(settings(upstream, folder))) as proxy:
-            steps = list(walk(Visitor(proxy), corpus, edited))
+        with hosted(build(settings(upstream, folder))) as proxy, closing(Visitor(proxy)) as visitor:
+            steps = list(walk(visitor, corpus, edited))
     console.print(table(steps))
     billed = sum(step.billed for step in steps)
     console.print(f"The stand-in's own books: {standin.billed_tokens} tokens billed; the table's rows: {billed}.")
@@ -95,6 +96,10 @@ class Visitor:
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
     def embed(self, name: str, texts: Sequence[str]) -> Step:
         """Embed these texts in batches."""

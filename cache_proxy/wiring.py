@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from pydantic import SecretStr
 
-from cache_proxy.backends import DiskBackend, GuardedBackend, MemoryBackend, RedisBackend, TieredBackend
+from cache_proxy import backends
+from cache_proxy.backends import GuardedBackend, MemoryBackend, TieredBackend
 from cache_proxy.backends.base import Backend
 from cache_proxy.core.catalog import MODELS, Model, Ranking, look_up
 from cache_proxy.core.names import Names, Target
@@ -44,7 +45,7 @@ class Wired:
     def __init__(self, settings: Settings, *, connect: Connect | None = None, lines: Lines | None = None) -> None:
         """``connect`` makes the way to a deployment (httpx by default); ``lines`` takes the request log
         (the ``cache_proxy.request`` logger by default)."""
-        self._lines = lines or LoggerLines()
+        self._lines = LoggerLines() if lines is None else lines
         self.settings = settings
         self.tally = Tally()
         self.store = build_store(settings)
@@ -101,17 +102,19 @@ def build_store(settings: Settings) -> Backend:
     if cache.kind == "redis":
         bare: Backend = _redis(cache.redis or RedisSettings(), cache.namespace or DEFAULT_NAMESPACE)
     else:
-        bare = DiskBackend(cache.directory, int(own.disk_max_gib * GIB), write_patience=own.store_write_timeout)
+        bare = backends.DiskBackend(
+            cache.directory, int(own.disk_max_gib * GIB), write_patience=own.store_write_timeout
+        )
     guarded = GuardedBackend(bare, read_deadline=own.store_read_timeout, write_deadline=own.store_write_timeout)
     return TieredBackend(memory, guarded) if own.memory_mib else guarded
 
 
-def _redis(redis: RedisSettings, namespace: str) -> RedisBackend:
+def _redis(redis: RedisSettings, namespace: str) -> Backend:
     timeout, most = redis.socket_timeout, redis.max_connections
     if redis.url is not None:
         url = redis.url.get_secret_value()
-        return RedisBackend.from_url(url, namespace=namespace, timeout=timeout, max_connections=most)
-    return RedisBackend.from_parts(
+        return backends.RedisBackend.from_url(url, namespace=namespace, timeout=timeout, max_connections=most)
+    return backends.RedisBackend.from_parts(
         redis.host,
         redis.port,
         db=redis.db,

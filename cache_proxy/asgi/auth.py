@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 from starlette.types import Scope
@@ -116,7 +116,7 @@ def _fault(client: str | None, host: str, origin: str | None, content_type: str 
         return "Without a master_key only this machine is served. Set general_settings.master_key."
     if not is_loopback(_host_name(host)) and _host_name(host) != "0.0.0.0":  # noqa: S104  LiteLLM's samples
         return "Without a master_key the Host header must name this machine, such as localhost."
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _netloc(origin) != host:
         return "Without a master_key no web page of another origin is served."
     if (content_type or "").partition(";")[0].strip().lower() != _JSON:
         return _NOT_JSON
@@ -134,10 +134,19 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_name(host: str) -> str:
+    # A Host has no user: what stands before an @ would hide the name behind it.
+    return "" if "@" in host else _split(f"//{host}").hostname or ""
+
+
+def _netloc(origin: str) -> str:
+    return _split(origin).netloc
+
+
+def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(url)
     except ValueError:
-        return ""
+        return urlsplit("")
 
 
 def _unauthorized() -> HTTPError:

@@ -5,6 +5,7 @@ upstream's refusal is passed on as it came where this caller may see it.
 """
 
 import logging
+import math
 import traceback
 from dataclasses import dataclass
 
@@ -106,9 +107,8 @@ def _refused(error: UpstreamRefused) -> ErrorReply:
     if not error.body:
         told = "The upstream refused a call that carried this request's items together with others'."
         return _ours(error.status, told, "upstream_error", f"upstream_{error.status}", None, headers)
-    return ErrorReply(
-        error.status, error.body, f"upstream_{error.status}", headers, error.content_type.encode("latin-1")
-    )
+    content_type = error.content_type.encode("latin-1", "replace")
+    return ErrorReply(error.status, error.body, f"upstream_{error.status}", headers, content_type)
 
 
 def _sentence(error: CacheProxyError) -> str:
@@ -117,7 +117,7 @@ def _sentence(error: CacheProxyError) -> str:
 
 
 def _retry_after(seconds: float) -> tuple[tuple[bytes, bytes], ...]:
-    return ((b"retry-after", b"%d" % max(1, round(seconds + 0.5))),)
+    return ((b"retry-after", b"%d" % max(1, math.ceil(seconds))),)
 
 
 def _ours(

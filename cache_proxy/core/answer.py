@@ -1,6 +1,7 @@
 """Writing the reply: entries in asked order to the JSON that Jina would have sent."""
 
 from collections.abc import Sequence
+from itertools import repeat
 
 from cache_proxy.core.asked import Asked
 from cache_proxy.core.renderings import Renderings
@@ -16,18 +17,15 @@ def write(asked: Asked, entries: Sequence[Entry], usage: int, request_id: str, r
     return rerank.write(model, usage, _results(asked, entries), request_id)
 
 
-def _data(asked: Asked, entries: Sequence[Entry], renderings: Renderings) -> bytes:
-    first = entries[0]
+def _data(asked: Asked, entries: Sequence[Entry], renderings: Renderings) -> list[bytes]:
+    """The parts of ``data``, which may be megabytes: they are put together once, with the rest of the reply."""
+    first, encoding = entries[0], asked.view.encoding
     if isinstance(first.value, Text) and asked.ask.shape is Shape.VERBATIM:
-        return first.value.json
+        return [first.value.json]
     if isinstance(first.value, Group):
-        return renderings.write(asked.seats[0], first, asked.view.encoding, embeddings.whole)[0]
-    encoding = asked.view.encoding
-    ends = [
-        renderings.write(key, entry, encoding, embeddings.fragment)
-        for key, entry in zip(asked.seats, entries, strict=True)
-    ]
-    return b"[%b]" % b",".join([b"%b%d%b" % (head, place, tail) for place, (head, tail) in enumerate(ends)])
+        return [renderings.write(asked.seats[0], first, encoding, embeddings.whole)[0]]
+    ends = map(renderings.write, asked.seats, entries, repeat(encoding), repeat(embeddings.fragment))
+    return embeddings.numbered(ends)
 
 
 def _results(asked: Asked, entries: Sequence[Entry]) -> bytes:

@@ -89,7 +89,7 @@ def seats(ask: Ask, scope: bytes) -> tuple[Key, ...]:
     """The key of each position, in order; a request that must be kept whole has one seat only."""
     prefix = scope + _SHAPES[ask.shape]
     if ask.shape is Shape.EACH:
-        return tuple(sha256(b"%b%b%b" % (prefix, item.kind, item.content)).digest() for item in ask.items)
+        return tuple([sha256(prefix + item.kind + item.content).digest() for item in ask.items])
     return (sha256(prefix + _all(ask.items, alone=ask.alone)).digest(),)
 
 

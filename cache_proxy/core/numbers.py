@@ -97,7 +97,7 @@ def write(numbers: Numbers, encoding: str) -> bytes:
 
 
 def _write_floats(numbers: Numbers) -> bytes:
-    if numbers.spelling is Spelling.PYTHON and _spelled_apart(numbers.array).any():
+    if numbers.spelling is Spelling.PYTHON:
         return _write_python(doubles(numbers))
     if numbers.form is Form.FLOAT32:
         return _dump(numbers.array)
@@ -114,9 +114,13 @@ def _write_python(wide: Array) -> bytes:
     """The text that Python's own serializer gives. It is slow, so it writes only where it writes differently."""
     if wide.ndim > 1:
         return b"[%b]" % b",".join(map(_write_python, wide))
-    texts = _dump(wide)[1:-1].split(b",")
-    for place in np.flatnonzero(_spelled_apart(wide)).tolist():
-        texts[place] = repr(float(wide[place])).encode()
+    (places,) = np.nonzero(_spelled_apart(wide))
+    text = _dump(wide)
+    if not len(places):
+        return text
+    texts = text[1:-1].split(b",")
+    for place, value in zip(places.tolist(), wide[places].tolist(), strict=True):
+        texts[place] = repr(value).encode()
     return b"[%b]" % b",".join(texts)
 
 

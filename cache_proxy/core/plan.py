@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from cache_proxy.core.spend import estimate, split
 from cache_proxy.models import Ask, Controls, Entry, Item, Key, Plan, Reply, Shape
@@ -81,6 +82,7 @@ def _count_whole(plan: Plan, items: int, joined: bool) -> Counts:
     return Counts(items, joined=items) if joined else Counts(items, misses=items)
 
 
+@lru_cache(maxsize=4096)
 def cache_status(counts: Counts, controls: Controls, *, stored: bool) -> str:
     """The ``Cache-Status`` of a request (RFC 9211 section 2)."""
     if counts.hits == counts.items:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from threading import Lock, Timer
 from typing import Any, Protocol, TextIO
 
@@ -28,7 +29,7 @@ def set_up_logging(level: str) -> None:
 def fields(receipt: Receipt) -> dict[str, Any]:
     """The line's fields. Amounts are decimal strings, so that nothing rounds them; absent ones are left out."""
     counts = receipt.counts
-    line = {
+    line: dict[str, Any] = {
         "time": _time(receipt.started_at),
         "event": "request",
         "request_id": receipt.request_id,
@@ -50,13 +51,12 @@ def fields(receipt: Receipt) -> dict[str, Any]:
         "latency_ms": round(receipt.latency * 1000, 3),
         "bytes": receipt.bytes_out,
     }
-    extras = (
-        ("outcome_unknown", receipt.outcome_unknown),
-        ("error", receipt.error),
-        ("user", receipt.user),
-        ("tags", list(receipt.tags)),
-    )
-    return line | {name: value for name, value in extras if value}
+    line.update((name, value) for name, value in zip(_SOMETIMES, _sometimes(receipt), strict=True) if value)
+    return line
+
+
+_SOMETIMES = ("outcome_unknown", "error", "user", "tags")
+_sometimes = attrgetter(*_SOMETIMES)
 
 
 def _time(at: float) -> str:

@@ -119,7 +119,7 @@ async def _read(response: httpx.Response) -> bytes:
 
 def _retry_after(value: str | None) -> float | None:
     """Seconds from a ``Retry-After`` of that form. Jina documents none; the date form is not worth a clock."""
-    return float(value) if value and value.isascii() and value.isdigit() else None
+    return float(value) if value and value.isascii() and value.isdigit() and len(value) < 10 else None
 
 
 def translate(error: Exception) -> UpstreamError:

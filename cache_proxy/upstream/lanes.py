@@ -209,6 +209,7 @@ class _Journey:
 
     def _choose(self, tokens: int) -> Lane:
         """Of those not resting the one not tried yet, with room, of the lowest order, that did least for its weight."""
+        self._level()
         awake = self._awake()
         if not awake:
             return min(self._lanes, key=lambda lane: lane.rests_until)
@@ -216,6 +217,15 @@ class _Journey:
             awake,
             key=lambda lane: (lane in self._tried, lane.wait(tokens), lane.deployment.order, *lane.load()),
         )
+
+    def _level(self) -> None:
+        """Who comes back from a rest starts level with the others, rather than making up for all it has missed."""
+        woken = [lane for lane in self._lanes if 0 < lane.rests_until <= self._clock()]
+        for lane in woken:
+            lane.rests_until = 0.0
+        if woken:
+            for lane in self._lanes:
+                lane.calls = 0
 
     def _awake(self) -> list[Lane]:
         now = self._clock()

@@ -11,7 +11,7 @@ from cache_proxy.core import numbers
 from cache_proxy.core.catalog import EMBEDDING_FIELDS, TYING_FIELDS, Model
 from cache_proxy.core.wire import reply as replies
 from cache_proxy.core.wire.fields import OURS, Body, check_type, pick, rename, resolve, ties_items
-from cache_proxy.core.wire.items import read_item, read_list
+from cache_proxy.core.wire.items import has_several, read_item, read_list
 from cache_proxy.errors import RequestError, UpstreamNonsense
 from cache_proxy.models import (
     Ask,
@@ -38,6 +38,7 @@ ALIASES = {
 }
 SPELLINGS = (INPUT, ENCODING, *ALIASES.values())
 
+_FLOATS = View()
 _NOT_PARAMS = OURS | frozenset(INPUT) | frozenset(ENCODING)
 
 
@@ -53,7 +54,7 @@ def read(body: Body, name: str, model: Model) -> tuple[Ask, View]:
         # A list of encodings, or a word nobody here knows: the upstream's to understand.
         params["embedding_type"] = body[pick(body, ENCODING)[0]]
     shape = _shape(params, items, model) if derived else Shape.VERBATIM
-    view = View(encoding=encoding) if derived and encoding else View()
+    view = View(encoding=encoding) if derived and encoding else _FLOATS
     return Ask(Endpoint.EMBEDDINGS, name, params, items, shape=shape, alone=alone), view
 
 
@@ -64,7 +65,7 @@ def _items(body: Body, model: Model) -> tuple[tuple[Item, ...], bool]:
     if type(value) is list and (not value or type(value[0]) is not int):
         return read_list(value, name, model), False
     item = read_item(value, name, None, model)
-    return (item,), item.kind in (Kind.PDF, Kind.OTHER)
+    return (item,), has_several((item,))
 
 
 def _params(body: Body, model: Model) -> dict[str, Json]:
@@ -99,13 +100,14 @@ def _encoding(body: Body) -> str | None:
 
 
 def _shape(params: Body, items: Sequence[Item], model: Model) -> Shape:
-    tied = (
-        not model.separate
-        or any(params.get(name) not in (None, False) for name in TYING_FIELDS)
-        or ties_items(params, EMBEDDING_FIELDS, model)
-        or any(item.kind in (Kind.PDF, Kind.OTHER) for item in items)
-    )
-    return Shape.WHOLE if tied else Shape.EACH
+    if not model.separate or (params and _params_tie(params, model)) or has_several(items):
+        return Shape.WHOLE
+    return Shape.EACH
+
+
+def _params_tie(params: Body, model: Model) -> bool:
+    tying = any(params.get(name) not in (None, False) for name in TYING_FIELDS)
+    return tying or ties_items(params, EMBEDDING_FIELDS, model)
 
 
 def upstream_body(ask: Ask, items: Sequence[Item]) -> dict[str, Json]:
@@ -123,7 +125,7 @@ def read_reply(raw: bytes, ask: Ask, items: Sequence[Item]) -> Reply:
     if ask.shape is Shape.VERBATIM:
         values: tuple[Value, ...] = (Text(numbers.dump_json(rows, spelled)),)
     else:
-        several = any(item.kind in (Kind.PDF, Kind.OTHER) for item in items)
+        several = has_several(items)
         ordered = replies.in_order(rows, None if several else len(items))
         if several:
             replies.at_least(sum(item.kind is not Kind.OTHER for item in items), ordered)
@@ -165,15 +167,19 @@ def fragment(value: Numbers | Text, encoding: str) -> tuple[bytes, bytes]:
 
 def whole(group: Group, encoding: str) -> tuple[bytes, bytes]:
     """The ``data`` of values that belong together, as the first of two ends; they are numbered already."""
-    ends = (fragment(member, encoding) for member in group.members)
-    return b"[%b]" % b",".join(b"%b%d%b" % (head, place, tail) for place, (head, tail) in enumerate(ends)), b""
+    return b"".join(numbered(fragment(member, encoding) for member in group.members)), b""
 
 
-def write(model: str, tokens: int, data: bytes) -> bytes:
-    """The reply, keys in the order that Jina sends them."""
-    return b'{"model":%b,"object":"list","usage":{"total_tokens":%d,"prompt_tokens":%d},"data":%b}' % (
-        orjson.dumps(model),
-        tokens,
-        tokens,
-        data,
-    )
+def numbered(ends: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """A JSON list in parts: each item's index between its two ends."""
+    parts = [b"["]
+    for place, (head, tail) in enumerate(ends):
+        parts += (head, b"%d" % place, tail, b",")
+    parts[-1] = b"]"
+    return parts
+
+
+def write(model: str, tokens: int, data: Sequence[bytes]) -> bytes:
+    """The reply, keys in the order that Jina sends them; ``data`` comes in parts."""
+    usage = b'"usage":{"total_tokens":%d,"prompt_tokens":%d}' % (tokens, tokens)
+    return b"".join((b'{"model":', orjson.dumps(model), b',"object":"list",', usage, b',"data":', *data, b"}"))

@@ -8,6 +8,8 @@ from cache_proxy.core.spend import estimate
 from cache_proxy.errors import UpstreamNonsense
 from cache_proxy.models import Item, Json
 
+_LONGEST_NAME = 255
+
 
 def parse(raw: bytes) -> dict[str, Json]:
     """The JSON object of a 200. orjson refuses NaN and Infinity, so every number in it is finite."""
@@ -54,9 +56,9 @@ def _index(row: dict[str, Json]) -> int:
 
 
 def model_name(parsed: dict[str, Json], asked: str) -> str:
-    """The name the upstream answered with; empty where it is the one it was asked for, or is missing."""
+    """The name the upstream answered with; empty where it is the one asked for, missing or too long to keep."""
     name = parsed.get("model")
-    return name if type(name) is str and name != asked else ""
+    return name if type(name) is str and name != asked and len(name.encode()) <= _LONGEST_NAME else ""
 
 
 def tokens(parsed: dict[str, Json], items: Sequence[Item]) -> tuple[int, bool]:

@@ -1,0 +1,272 @@
+"""Who gets in, and that nothing is spent for those who do not."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp, Scope
+
+from cache_proxy.asgi.auth import Auth
+from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
+from cache_proxy.asgi.standalone import Nothing
+from cache_proxy.errors import ConfigError
+from cache_proxy.standin import StandIn
+from cache_proxy.wiring import Wired
+from tests.asgi.raw import Answer, call
+from tests.support import connect_to, settings_for
+
+pytestmark = pytest.mark.anyio
+
+KEY = b"sk-1234"
+KEYED: dict[str, Any] = {"general_settings": {"master_key": KEY.decode()}}
+BODY = b'{"model": "jina-embeddings-v3", "input": "a", "dimensions": 8}'
+JSON = (b"content-type", b"application/json")
+LOCAL = (b"host", b"localhost:4000")
+OPEN = ["/health/liveliness", "/health/liveness", "/health/readiness"]
+CLOSED = [
+    ("POST", "/embeddings"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/rerank"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v2/rerank"),
+    ("GET", "/models"),
+    ("GET", "/v1/models"),
+    ("GET", "/health"),
+    ("GET", "/cache/ping"),
+    ("POST", "/cache/delete"),
+    ("POST", "/cache/flushall"),
+]
+
+
+@asynccontextmanager
+async def guarded(
+    standin: StandIn, folder: Path, auth: Auth | None = None, document: dict[str, Any] | None = None
+) -> AsyncIterator[ASGIApp]:
+    wired = Wired(settings_for(folder, document), connect=connect_to(standin))
+    yield CacheProxyMiddleware(Nothing(routes(wired)), wired=wired, auth=auth)
+    await wired.close()
+
+
+async def embed(app: ASGIApp, *headers: tuple[bytes, bytes], client: str = "127.0.0.1") -> Answer:
+    answer = await call(app, headers=headers, chunks=[BODY], client=(client, 1))
+    assert answer is not None
+    return answer
+
+
+def code(answer: Answer) -> str:
+    body = answer.json()
+    assert set(body) == {"error", "detail"}
+    return str(body["error"]["code"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"authorization", b"Bearer sk-1234"),
+        (b"authorization", b"bearer sk-1234"),
+        (b"authorization", b"BEARER   sk-1234 "),
+        (b"authorization", b"sk-1234"),
+        (b"x-api-key", KEY),
+        (b"api-key", KEY),
+        (b"x-litellm-api-key", KEY),
+        (b"x-litellm-api-key", b"Bearer sk-1234"),
+    ],
+)
+async def test_the_master_key_gets_in_by_each_header(
+    standin: StandIn, tmp_path: Path, name: bytes, value: bytes
+) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        assert (await embed(app, (name, value))).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"")],
+        [(b"authorization", b"Bearer")],
+        [(b"authorization", b"Bearer ")],
+        [(b"authorization", b"Bearer sk-12345")],
+        [(b"authorization", b"Bearer sk-123")],
+        [(b"authorization", b"Bearer SK-1234")],
+        [(b"authorization", b"Basic sk-1234")],
+        [(b"authorization", b"Bearer sk-\xff")],
+        [(b"x-api-key", b"wrong")],
+        [(b"cookie", KEY)],
+        # The first header that is there counts, even if a later one is right.
+        [(b"x-litellm-api-key", b"wrong"), (b"authorization", b"Bearer sk-1234")],
+        [(b"authorization", b"Bearer wrong"), (b"x-api-key", KEY)],
+    ],
+)
+async def test_a_wrong_or_missing_key_is_401_and_spends_nothing(
+    standin: StandIn, tmp_path: Path, headers: list[tuple[bytes, bytes]]
+) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        answer = await embed(app, *headers)
+    assert (answer.status, code(answer)) == (401, "invalid_api_key")
+    assert answer.headers[b"www-authenticate"] == b"Bearer"
+    assert standin.call_count == 0
+
+
+async def test_litellms_own_header_wins_over_authorization(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        answer = await embed(app, (b"authorization", b"Bearer theirs"), (b"x-litellm-api-key", KEY))
+    assert answer.status == 200
+
+
+async def test_a_key_that_is_sent_twice_is_refused_even_if_both_are_right(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        answer = await embed(app, (b"authorization", b"Bearer sk-1234"), (b"authorization", b"Bearer sk-1234"))
+    assert (answer.status, code(answer)) == (400, "invalid_header")
+    assert standin.call_count == 0
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+async def test_every_route_but_the_probes_wants_the_key(
+    standin: StandIn, tmp_path: Path, method: str, path: str
+) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        without = await call(app, method, path, chunks=[BODY])
+        with_key = await call(app, method, path, headers=[(b"x-api-key", KEY)], chunks=[BODY])
+    assert without is not None
+    assert without.status == 401
+    assert with_key is not None
+    assert with_key.status != 401
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_probes_come_without_a_key(standin: StandIn, tmp_path: Path, path: str) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        for method in ("GET", "HEAD"):
+            answer = await call(app, method, path, headers=[], client=("203.0.113.9", 1))
+            assert answer is not None
+            assert answer.status == 200
+
+
+async def test_a_middleware_without_keys_lets_nobody_in(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path) as app:
+        answer = await embed(app, LOCAL, JSON, (b"authorization", b"Bearer anything"))
+    assert answer.status == 401
+    assert standin.call_count == 0
+
+
+async def test_an_open_middleware_lets_everybody_in(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path, "open") as app:
+        assert (await embed(app, client="203.0.113.9")).status == 200
+
+
+async def test_open_with_a_master_key_is_a_contradiction(standin: StandIn, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="master_key"):
+        async with guarded(standin, tmp_path, "open", KEYED):
+            pass
+
+
+def _by_header(scope: Scope) -> bool:
+    return dict(scope["headers"]).get(b"x-team") == b"search"
+
+
+async def _by_header_later(scope: Scope) -> str | None:
+    return "search" if _by_header(scope) else None
+
+
+@pytest.mark.parametrize("auth", [_by_header, _by_header_later])
+async def test_the_apps_own_callable_decides(standin: StandIn, tmp_path: Path, auth: Auth) -> None:
+    async with guarded(standin, tmp_path, auth) as app:
+        assert (await embed(app, (b"x-team", b"search"))).status == 200
+        # It is asked before a hit, too.
+        refused = await embed(app, (b"x-team", b"other"))
+    assert (refused.status, code(refused)) == (401, "invalid_api_key")
+
+
+async def test_a_callable_beside_a_master_key_lets_either_in(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path, _by_header, KEYED) as app:
+        answers = [await embed(app, header) for header in ((b"x-team", b"search"), (b"x-api-key", KEY), JSON)]
+    assert [answer.status for answer in answers] == [200, 200, 401]
+
+
+async def test_a_callable_that_breaks_lets_nobody_in(standin: StandIn, tmp_path: Path) -> None:
+    def broken(scope: Scope) -> bool:
+        raise KeyError("user")
+
+    async with guarded(standin, tmp_path, broken) as app:
+        answer = await embed(app, JSON)
+    assert (answer.status, code(answer)) == (500, "internal")
+    assert standin.call_count == 0
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1"])
+@pytest.mark.parametrize(
+    "host", [b"localhost", b"localhost:4000", b"LOCALHOST", b"127.0.0.1:4000", b"[::1]:4000", b"0.0.0.0:4000"]
+)
+async def test_a_server_without_keys_serves_this_machine(
+    standin: StandIn, tmp_path: Path, client: str, host: bytes
+) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        assert (await embed(app, (b"host", host), JSON, client=client)).status == 200
+
+
+@pytest.mark.parametrize("client", ["203.0.113.9", "10.0.0.1", "0.0.0.0", "::ffff:10.0.0.1", "not an address"])
+async def test_a_server_without_keys_serves_no_other_machine(standin: StandIn, tmp_path: Path, client: str) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        answer = await embed(app, LOCAL, JSON, client=client)
+    assert (answer.status, code(answer)) == (403, "not_local")
+    assert standin.call_count == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b"evil.test", b"localhost.evil.test", b"127.0.0.1.evil.test", b"[", b"evil.test@localhost:x", b"10.0.0.1"],
+)
+async def test_a_name_that_leads_here_from_outside_is_refused(standin: StandIn, tmp_path: Path, host: bytes) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        answer = await embed(app, (b"host", host), JSON)
+    assert (answer.status, code(answer)) == (403, "not_local")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (b"http://localhost:4000", 200),
+        (b"http://localhost:3000", 403),
+        (b"https://evil.test", 403),
+        (b"null", 403),
+        (b"", 403),
+        (b"http://[", 403),
+    ],
+)
+async def test_no_web_page_of_another_origin_is_served(
+    standin: StandIn, tmp_path: Path, origin: bytes, status: int
+) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        assert (await embed(app, LOCAL, JSON, (b"origin", origin))).status == status
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        (b"application/json", 200),
+        (b"Application/JSON; charset=utf-8", 200),
+        (b"text/plain", 415),
+        (b"application/x-www-form-urlencoded", 415),
+        (b"text/plain; application/json", 415),
+        (b"", 415),
+    ],
+)
+async def test_without_keys_only_json_is_taken(
+    standin: StandIn, tmp_path: Path, content_type: bytes, status: int
+) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        answer = await embed(app, LOCAL, (b"content-type", content_type))
+    assert answer.status == status
+    assert status == 200 or (code(answer) == "unsupported_media_type" and standin.call_count == 0)
+
+
+async def test_a_page_can_not_flush_a_server_without_keys(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        await embed(app, LOCAL, JSON)
+        flush = await call(app, path="/cache/flushall", headers=[LOCAL, (b"content-type", b"text/plain")])
+        assert flush is not None
+        assert flush.status == 415
+        assert b"; hit;" in (await embed(app, LOCAL, JSON)).headers[b"cache-status"]

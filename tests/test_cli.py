@@ -1,0 +1,161 @@
+"""The command: what starts it, what it refuses to start with, and in which words."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cache_proxy import __version__
+from cache_proxy.cli import main
+from cache_proxy.errors import ConfigError
+from cache_proxy.serving import check_address
+from cache_proxy.settings import parse
+
+SECRET = "sk-hunter2"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("CACHE_PROXY_", "JINA_", "REDIS_", "LITELLM_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CACHE_PROXY_DIR", str(tmp_path / "store"))
+
+
+def invoke(*args: str) -> Result:
+    return CliRunner().invoke(main, list(args))
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def assert_refused(ended: Result, *words: str) -> None:
+    assert ended.exit_code == 2, ended.output
+    assert "Traceback" not in ended.output
+    assert SECRET not in ended.output
+    told = ended.output.strip().splitlines()
+    assert len(told) == 1, told
+    assert told[0].startswith("Error: ")
+    for word in words:
+        assert word in told[0]
+
+
+def test_the_version() -> None:
+    ended = invoke("--version")
+    assert (ended.exit_code, ended.output) == (0, f"cache-proxy, version {__version__}\n")
+
+
+def test_help_names_every_command() -> None:
+    ended = invoke("--help")
+    assert ended.exit_code == 0
+    assert all(name in ended.output for name in ("serve", "demo", "standin"))
+
+
+def test_help_of_serve_names_the_options_and_their_defaults() -> None:
+    ended = invoke("serve", "--help")
+    assert all(word in ended.output for word in ("--config", "--host", "127.0.0.1", "--port", "4000", "--workers"))
+
+
+@pytest.mark.parametrize("command", [["serve"], []], ids=["serve --config", "--config alone"])
+@pytest.mark.parametrize("option", ["--config", "-c"])
+def test_a_configuration_alone_means_serve(tmp_path: Path, command: list[str], option: str) -> None:
+    path = written(tmp_path, "litellm_settings: {cache_params: {type: nonsense}}")
+    assert_refused(invoke(*command, option, path), "litellm_settings.cache_params.type", "disk", "local", "redis")
+
+
+def test_a_port_alone_means_serve_too(tmp_path: Path) -> None:
+    assert_refused(invoke("--port", "0", "--host", "0.0.0.0"), "master_key")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+def test_an_open_door_to_the_network_is_refused_and_the_remedy_named(host: str) -> None:
+    assert_refused(
+        invoke("serve", "--host", host),
+        "general_settings.master_key",
+        "CACHE_PROXY_MASTER_KEY",
+        "--host 127.0.0.1",
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.5"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    check_address(parse({}, {"HOME": "/nowhere"}), host)
+
+
+def test_an_open_door_with_a_key_is_fine(caplog: pytest.LogCaptureFixture) -> None:
+    check_address(parse({"general_settings": {"master_key": SECRET}}, {"HOME": "/nowhere"}), "0.0.0.0")
+    assert caplog.records == []
+
+
+def test_the_key_of_the_samples_warns_where_others_can_reach_it(caplog: pytest.LogCaptureFixture) -> None:
+    settings = parse({"general_settings": {"master_key": "sk-1234"}}, {"HOME": "/nowhere"})
+    check_address(settings, "127.0.0.1")
+    assert caplog.records == []
+    check_address(settings, "0.0.0.0")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "general_settings.master_key" in record.getMessage()
+    assert "sk-1234" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model_list: [", ["config.yaml"]),
+        ("- a list", []),
+        ("model_list: 7", ["model_list"]),
+        (f"general_settings: {{master_key: {SECRET}}}\nmodel_list: 7", ["model_list"]),
+        (f"general_settings: {{master_key: {SECRET}é}}", ["general_settings.master_key"]),
+        ("general_settings: {master_key: ''}", ["general_settings.master_key"]),
+        ("general_settings: {master_key: os.environ/NOT_SET_ANYWHERE}", ["NOT_SET_ANYWHERE"]),
+        ("cache_proxy_settings: {memory_mib: many}", ["cache_proxy_settings.memory_mib"]),
+        ("cache_proxy_settings: {log_format: prose}", ["cache_proxy_settings.log_format", "json"]),
+        (f"litellm_settings: {{cache_params: {{url: 'http://u:{SECRET}@host'}}}}", ["cache_params.url"]),
+        ("litellm_settings: {cache_params: {type: redis-semantic}}", ["semantic"]),
+        (f"litellm_settings: {{cache_params: {{type: {{{SECRET}: 1}}}}}}", ["litellm_settings.cache_params.type"]),
+        ("include: [missing.yaml]", ["missing.yaml"]),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_can_not_be_obeyed_is_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    assert_refused(invoke("--config", written(tmp_path, text)), *words)
+
+
+def test_a_configuration_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    assert_refused(invoke("--config", str(tmp_path / "missing.yaml")), "missing.yaml")
+    assert_refused(invoke("--config", str(tmp_path)), str(tmp_path))
+
+
+def test_a_configuration_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(bytes(range(256)))
+    assert_refused(invoke("--config", str(path)), "config.yaml")
+
+
+def test_a_wrong_number_of_workers_is_refused() -> None:
+    ended = invoke("serve", "--workers", "0")
+    assert ended.exit_code == 2
+    assert "--workers" in ended.output
+
+
+def test_refusals_raise_our_own_error_below_the_command() -> None:
+    with pytest.raises(ConfigError, match="master_key"):
+        check_address(parse({}, {"HOME": "/nowhere"}), "0.0.0.0")
+
+
+def test_the_real_command_refuses_in_one_line_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cache_proxy", "--config", written(tmp_path, "litellm_settings: 7")]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines()[-1].startswith("Error: ")
+    assert "litellm_settings" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,509 @@
+"""Settings at work: each of them reaches what it is for, and names stand for what the operator said."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from cache_proxy.backends import DiskBackend, GuardedBackend, MemoryBackend, RedisBackend, TieredBackend
+from cache_proxy.core.catalog import MODELS, Ranking
+from cache_proxy.core.names import Target
+from cache_proxy.errors import ModelNotFound
+from cache_proxy.models import PICO, Endpoint
+from cache_proxy.receipts import Story
+from cache_proxy.settings import CacheSettings, Cooldown, DeploymentSettings, OwnSettings, RedisSettings, Settings
+from cache_proxy.standin import StandIn
+from cache_proxy.upstream.client import Client
+from cache_proxy.upstream.lanes import Lanes
+from cache_proxy.wiring import GIB, MIB, Wired, build_store, names, policy
+from tests.support import proxy, settings_for
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).resolve().parent.parent
+V3 = "jina_ai/jina-embeddings-v3"
+Document = dict[str, Any]
+
+
+def with_own(folder: Path, **fields: Any) -> Settings:
+    return settings_for(folder, {"cache_proxy_settings": fields})
+
+
+def with_cache(folder: Path, on: bool = True, **params: Any) -> Settings:
+    return settings_for(folder, {"litellm_settings": {"cache": on, "cache_params": params}})
+
+
+def with_model(folder: Path, model: str = V3, info: Mapping[str, Any] | None = None, **params: Any) -> Settings:
+    entry = {"model_name": "mine", "litellm_params": {"model": model, **params}, "model_info": dict(info or {})}
+    return settings_for(folder, {"model_list": [entry]})
+
+
+def target(settings: Settings, name: str = "mine") -> Target:
+    return names(settings).resolve(name)
+
+
+def tier(settings: Settings) -> TieredBackend:
+    store = build_store(settings)
+    assert isinstance(store, TieredBackend)
+    return store
+
+
+def guard(settings: Settings) -> GuardedBackend:
+    store = tier(settings).lower
+    assert isinstance(store, GuardedBackend)
+    return store
+
+
+def disk(settings: Settings) -> DiskBackend:
+    return cast("DiskBackend", guard(settings).inner)
+
+
+def lanes(settings: Settings) -> Lanes:
+    return Wired(settings)._build().means.lanes
+
+
+async def asked(folder: Path, document: Document, body: Document, path: str = "/embeddings") -> httpx.Response:
+    async with proxy(StandIn(), folder, document) as client:
+        return await client.post(path, json=body)
+
+
+# cache_proxy_settings ------------------------------------------------------------------------------------------------
+
+
+async def _memory(folder: Path) -> None:
+    settings = with_own(folder, memory_mib=16)
+    assert tier(settings).memory.max_bytes == 8 * MIB
+    assert Wired(settings)._build()._renderings._max_bytes == 8 * MIB
+    assert isinstance(build_store(with_own(folder, memory_mib=0)), GuardedBackend)
+
+
+async def _disk_size(folder: Path) -> None:
+    assert disk(with_own(folder, disk_max_gib=0.5)).max_bytes == GIB // 2
+
+
+async def _body_size(folder: Path) -> None:
+    own = {"cache_proxy_settings": {"max_body_mib": 0.001}}
+    assert (await asked(folder, own, {"model": V3, "input": "a" * 2000})).status_code == 413
+    assert (await asked(folder, own, {"model": V3, "input": "a" * 500})).status_code == 200
+
+
+async def _items(folder: Path) -> None:
+    own = {"cache_proxy_settings": {"max_items": 2}}
+    assert (await asked(folder, own, {"model": V3, "input": ["a", "b", "c"]})).status_code == 422
+    assert (await asked(folder, own, {"model": V3, "input": ["a", "b"]})).status_code == 200
+
+
+async def _reading(folder: Path) -> None:
+    assert guard(with_own(folder, store_read_timeout=0.25))._read_deadline == 0.25
+
+
+async def _writing(folder: Path) -> None:
+    settings = with_own(folder, store_write_timeout=9.0)
+    assert guard(settings)._write_deadline == 9.0
+    assert disk(settings)._write_patience == 9.0
+
+
+async def _waiting(folder: Path) -> None:
+    assert lanes(with_own(folder, max_wait=3.0))._rules.max_wait == 3.0
+
+
+async def _urls(folder: Path) -> None:
+    assert policy(with_own(folder, cache_urls=60)).url_ttl == 60
+    assert policy(with_own(folder)).url_ttl is None
+
+
+async def _environment(folder: Path) -> None:
+    for trusted in (False, True):
+        wired = Wired(with_own(folder, trust_env=trusted))
+        (found,) = names(wired.settings).resolve(V3).deployments
+        client = wired._connect(found)
+        assert isinstance(client, Client)
+        assert client._http.trust_env is trusted
+        await client.close()
+
+
+class _Lines(io.StringIO):
+    def __call__(self, line: str) -> None:
+        self.write(line)
+
+
+async def _log_form(folder: Path) -> None:
+    told = {}
+    for form in ("json", "console", "off"):
+        lines = _Lines()
+        wired = Wired(with_own(folder, log_format=form), lines=lines)
+        wired.record(Story("id", "embeddings", "me", 0.0).end(status=200, latency=0.0, bytes_out=0))
+        told[form] = lines.getvalue()
+    assert told["json"].startswith("{")
+    assert "status=200" in told["console"]
+    assert told["off"] == ""
+
+
+async def _log_level(folder: Path) -> None:
+    # It is set up for a whole process.
+    code = (
+        "import logging, sys; from cache_proxy.reporting.logs import set_up_logging; set_up_logging(sys.argv[1]); "
+        "print(logging.getLevelName(logging.getLogger('cache_proxy').getEffectiveLevel()).lower())"
+    )
+    for level in ("debug", "error"):
+        command = [sys.executable, "-c", code, with_own(folder, log_level=level).own.log_level]
+        assert subprocess.check_output(command, text=True, cwd=ROOT).strip() == level
+
+
+Check = Callable[[Path], Any]
+
+OWN: dict[str, Check] = {
+    "memory_mib": _memory,
+    "disk_max_gib": _disk_size,
+    "max_body_mib": _body_size,
+    "max_items": _items,
+    "store_read_timeout": _reading,
+    "store_write_timeout": _writing,
+    "max_wait": _waiting,
+    "cache_urls": _urls,
+    "trust_env": _environment,
+    "log_format": _log_form,
+    "log_level": _log_level,
+}
+
+
+def test_every_setting_of_our_section_is_proved_to_do_something() -> None:
+    assert set(OWN) == set(OwnSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", OWN)
+async def test_a_setting_of_our_section_reaches_what_it_is_for(name: str, tmp_path: Path) -> None:
+    await OWN[name](tmp_path)
+
+
+# cache_params --------------------------------------------------------------------------------------------------------
+
+
+def _on(folder: Path) -> None:
+    store = build_store(with_cache(folder, on=False))
+    assert isinstance(store, MemoryBackend)
+    assert store.max_bytes == 0
+    assert policy(with_cache(folder, on=False)).endpoints == frozenset()
+    assert policy(with_cache(folder)).endpoints == frozenset(Endpoint)
+
+
+def _kind(folder: Path) -> None:
+    assert isinstance(guard(with_cache(folder, type="disk")).inner, DiskBackend)
+    assert isinstance(guard(with_cache(folder, type="redis", host="h")).inner, RedisBackend)
+    assert isinstance(build_store(with_cache(folder, type="local")), MemoryBackend)
+
+
+def _directory(folder: Path) -> None:
+    place = folder / "elsewhere"
+    assert disk(with_cache(folder, type="disk", disk_cache_dir=str(place))).directory == place
+
+
+def _redis(folder: Path) -> None:
+    store = guard(with_cache(folder, type="redis", host="h")).inner
+    assert isinstance(store, RedisBackend)
+    assert store.namespace == "cache-proxy"
+
+
+def _ttl(folder: Path) -> None:
+    assert policy(with_cache(folder, ttl=60)).ttl == 60
+    assert policy(with_cache(folder)).ttl is None
+
+
+def _namespace(folder: Path) -> None:
+    settings = with_cache(folder, type="redis", host="h", namespace="team")
+    assert policy(settings).namespace == "team"
+    assert cast("RedisBackend", guard(settings).inner).namespace == "team"
+
+
+def _default_off(folder: Path) -> None:
+    assert policy(with_cache(folder, mode="default_off")).default_off
+    assert not policy(with_cache(folder)).default_off
+
+
+def _embeddings(folder: Path) -> None:
+    assert policy(with_cache(folder, supported_call_types=["arerank"])).endpoints == {Endpoint.RERANK}
+
+
+def _rerank(folder: Path) -> None:
+    assert policy(with_cache(folder, supported_call_types=["embedding"])).endpoints == {Endpoint.EMBEDDINGS}
+
+
+CACHE: dict[str, Check] = {
+    "enabled": _on,
+    "kind": _kind,
+    "directory": _directory,
+    "redis": _redis,
+    "ttl": _ttl,
+    "namespace": _namespace,
+    "default_off": _default_off,
+    "embeddings": _embeddings,
+    "rerank": _rerank,
+}
+
+
+def test_every_cache_setting_is_proved_to_do_something() -> None:
+    assert set(CACHE) == {field.name for field in dataclasses.fields(CacheSettings)}
+
+
+@pytest.mark.parametrize("name", CACHE)
+def test_a_cache_setting_reaches_what_it_is_for(name: str, tmp_path: Path) -> None:
+    CACHE[name](tmp_path)
+
+
+REDIS: dict[str, tuple[Document, Document]] = {
+    # What is configured, and what a connection is made with.
+    "url": ({"url": "redis://:pw@there:7000/3"}, {"host": "there", "port": 7000, "db": 3, "password": "pw"}),
+    "host": ({"host": "there"}, {"host": "there"}),
+    "port": ({"host": "h", "port": "7000"}, {"port": 7000}),
+    "username": ({"host": "h", "username": "me"}, {"username": "me"}),
+    "password": ({"host": "h", "password": "pw"}, {"password": "pw"}),
+    "db": ({"host": "h", "db": 3}, {"db": 3}),
+    "socket_timeout": ({"host": "h", "socket_timeout": 2.5}, {"socket_timeout": 2.5}),
+}
+
+
+def test_every_setting_of_redis_is_proved_to_do_something() -> None:
+    assert {*REDIS, "ssl", "max_connections"} == {field.name for field in dataclasses.fields(RedisSettings)}
+
+
+@pytest.mark.parametrize("name", REDIS)
+async def test_a_setting_of_redis_reaches_the_connection(name: str, tmp_path: Path) -> None:
+    configured, expected = REDIS[name]
+    pool = await _pool(tmp_path, configured)
+    assert {key: pool.connection_kwargs.get(key) for key in expected} == expected
+
+
+async def test_ssl_and_the_number_of_connections_reach_the_pool_of_redis(tmp_path: Path) -> None:
+    pool = await _pool(tmp_path, {"host": "h", "ssl": True, "max_connections": 7})
+    assert pool.connection_class.__name__ == "SSLConnection"
+    assert pool.max_connections == 7
+
+
+async def _pool(folder: Path, configured: Document) -> Any:
+    store = guard(with_cache(folder, type="redis", **configured)).inner
+    await store.open()
+    client: Any = cast("RedisBackend", store)._client
+    await store.close()
+    return client.connection_pool
+
+
+# model_list ----------------------------------------------------------------------------------------------------------
+
+
+def _reached(field: str, expected: Any, **given: Any) -> Check:
+    """A field of the deployment that is handed on as it is."""
+
+    def check(folder: Path) -> None:
+        (found,) = target(with_model(folder, **given)).deployments
+        assert getattr(found, field) == expected
+
+    return check
+
+
+def _specified(field: str, expected: Any, info: Document, model: str = "jina_ai/new-model") -> Check:
+    """A field of ``model_info`` that changes what is believed of the model."""
+
+    def check(folder: Path) -> None:
+        changed = target(with_model(folder, model, info)).spec
+        assert getattr(changed, field) == expected
+        assert getattr(target(with_model(folder, model)).spec, field) != expected
+
+    return check
+
+
+def _group_name(folder: Path) -> None:
+    assert target(with_model(folder)).model == "jina-embeddings-v3"
+    with pytest.raises(ModelNotFound):
+        target(with_model(folder), "not mine")
+
+
+def _upstream_name(folder: Path) -> None:
+    assert target(with_model(folder), V3).model == "jina-embeddings-v3"
+
+
+def _provider(folder: Path) -> None:
+    other = target(with_model(folder, "hosted_vllm/jina-embeddings-v3", api_base="http://vllm.test/v1"))
+    assert not other.spec.known, "another server's model of the same name has defaults of its own"
+    assert target(with_model(folder)).spec is not other.spec
+    assert target(with_model(folder)).spec.known
+
+
+def _identity(folder: Path) -> None:
+    assert target(with_model(folder, info={"identity": "shared"})).identity == "shared"
+    assert target(with_model(folder, api_base="http://one.test/v1")).identity == "http://one.test/v1"
+
+
+def _defaults(folder: Path) -> None:
+    assert target(with_model(folder, dimensions=64, extra_body={"task": "separation"})).defaults == {
+        "dimensions": 64,
+        "task": "separation",
+    }
+
+
+def _any_name(folder: Path) -> None:
+    wild = {"model_name": "*", "litellm_params": {"model": "*", "api_base": "http://any.test/v1"}}
+    assert target(settings_for(folder, {"model_list": [wild]}), "BAAI/bge-m3").model == "BAAI/bge-m3"
+    with pytest.raises(ModelNotFound):
+        target(settings_for(folder), "BAAI/bge-m3")
+
+
+DEPLOYMENT: dict[str, Check] = {
+    "id": _reached("id", "first", info={"id": "first"}),
+    "model_name": _group_name,
+    "litellm_model": _upstream_name,
+    "model": _upstream_name,
+    "provider": _provider,
+    "api_base": _reached("base_url", "http://one.test/v1", api_base="http://one.test/v1/"),
+    "identity": _identity,
+    "api_key": _reached("api_key", "jina_mine", api_key="jina_mine"),
+    "rpm": _reached("rpm", 7, rpm=7),
+    "tpm": _reached("tpm", 700, tpm=700),
+    "max_parallel_requests": _reached("max_parallel", 3, max_parallel_requests=3),
+    "timeout": _reached("timeout", 9.0, timeout=9),
+    "num_retries": _reached("retries", 5, num_retries=5),
+    "input_cost_per_token": _specified("price", PICO // 10**6, {"input_cost_per_token": "0.000001"}, V3),
+    "mode": _specified("only", Endpoint.RERANK, {"mode": "rerank"}),
+    "items": _specified("separate", False, {"items": "together"}),
+    "documents": _specified("ranking", Ranking.PAIRS, {"documents": "pairs"}),
+    "harmless_params": _specified("harmless", frozenset({"trace"}), {"harmless_params": ["trace"]}),
+    "default_params": _defaults,
+    "extra_headers": _reached("headers", {"x-team": "search"}, extra_headers={"x-team": "search"}),
+    "weight": _reached("weight", 3.0, weight=3),
+    "order": _reached("order", 2, order=2),
+    "any_name": _any_name,
+}
+
+
+def test_every_setting_of_a_deployment_is_proved_to_do_something() -> None:
+    assert set(DEPLOYMENT) == {field.name for field in dataclasses.fields(DeploymentSettings)}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENT)
+def test_a_setting_of_a_deployment_reaches_what_it_is_for(name: str, tmp_path: Path) -> None:
+    DEPLOYMENT[name](tmp_path)
+
+
+def test_items_and_documents_may_also_be_declared_to_belong_together(tmp_path: Path) -> None:
+    together = {"items": "together", "documents": "together"}
+    spec = target(with_model(tmp_path, "infinity/new", together, api_base="http://own.test")).spec
+    assert (spec.separate, spec.ranking) == (False, Ranking.LIST)
+    assert target(with_model(tmp_path, "infinity/new", api_base="http://own.test")).spec.separate
+
+
+def test_the_catalogs_price_counts_where_none_is_configured(tmp_path: Path) -> None:
+    assert target(with_model(tmp_path)).spec.price == MODELS["jina-embeddings-v3"].price == 50_000
+    free = with_model(tmp_path, input_cost_per_token=Decimal(0))
+    assert target(free).spec.price == 0
+
+
+async def test_the_cost_of_a_request_is_the_configured_price(tmp_path: Path) -> None:
+    entry = {"model_name": "mine", "litellm_params": {"model": V3, "input_cost_per_token": 0.5}}
+    answer = await asked(tmp_path, {"model_list": [entry]}, {"model": "mine", "input": "a"})
+    assert (answer.headers["x-tokens-billed"], answer.headers["x-cost-usd"]) == ("3", "1.5")
+
+
+@pytest.mark.parametrize(("mode", "served"), [("embedding", "/embeddings"), ("rerank", "/rerank")])
+async def test_a_deployment_of_one_mode_refuses_the_other(tmp_path: Path, mode: str, served: str) -> None:
+    model = "jina_ai/jina-colbert-v2"  # serves both
+    entry = {"model_name": "mine", "litellm_params": {"model": model}, "model_info": {"mode": mode}}
+    body = {"model": "mine", "input": ["a"], "query": "q", "documents": ["a"]}
+    for path in ("/embeddings", "/rerank"):
+        answer = await asked(tmp_path / path[1:], {"model_list": [entry]}, body, path)
+        assert (answer.status_code == 200) == (path == served), answer.text
+        if path != served:
+            assert answer.json()["error"]["param"] == "model"
+
+
+def test_cooldown_reaches_the_lanes(tmp_path: Path) -> None:
+    router = {"allowed_fails": 7, "cooldown_time": 11}
+    settings = settings_for(tmp_path, {"router_settings": router})
+    assert settings.cooldown == Cooldown(True, 7, 11)
+    rules = lanes(settings)._rules
+    assert (rules.allowed_fails, rules.cooldown) == (7, 11)
+    off = settings_for(tmp_path, {"router_settings": {"disable_cooldowns": True, **router}})
+    assert lanes(off)._rules.cooldown == 0
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+async def listed(folder: Path, document: Document) -> list[str]:
+    async with proxy(StandIn(), folder, document) as client:
+        return [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
+
+
+async def test_without_a_list_every_model_of_the_catalog_answers_by_both_its_names(tmp_path: Path) -> None:
+    shown = await listed(tmp_path, {})
+    assert set(shown) == {name for model in MODELS for name in (model, f"jina_ai/{model}")}
+    found = names(settings_for(tmp_path))
+    assert {found.resolve(name).model for name in shown} == set(MODELS)
+
+
+async def test_hidden_aliases_answer_and_are_not_listed(tmp_path: Path) -> None:
+    document = {
+        "model_list": [{"model_name": "mine", "litellm_params": {"model": V3}}],
+        "router_settings": {"model_group_alias": {"shown": "mine", "secret": {"model": "mine", "hidden": True}}},
+    }
+    assert await listed(tmp_path, document) == ["mine", "shown"]
+    found = names(settings_for(tmp_path, document))
+    assert found.resolve("shown") == found.resolve("secret") == found.resolve("mine")
+
+
+async def test_a_wildcard_lists_what_it_takes_and_answers_to_it(tmp_path: Path) -> None:
+    document = {"model_list": [{"model_name": "jina_ai/*", "litellm_params": {"model": "jina_ai/*"}}]}
+    assert set(await listed(tmp_path, document)) == {f"jina_ai/{model}" for model in MODELS}
+    found = names(settings_for(tmp_path, document))
+    assert found.resolve("jina_ai/never-heard-of").model == "never-heard-of"
+    with pytest.raises(ModelNotFound):
+        found.resolve("jina-embeddings-v3")
+
+
+async def test_a_group_shares_one_identity_and_its_calls(tmp_path: Path) -> None:
+    members = [
+        {"model_name": "mine", "litellm_params": {"model": V3, "api_base": f"http://{name}.test/v1"}} for name in "ab"
+    ]
+    settings = settings_for(tmp_path, {"model_list": members})
+    found = target(settings)
+    assert [member.id for member in found.deployments] == ["mine#1", "mine#2"]
+    assert found.identity == "mine"
+    standin = StandIn()
+    async with proxy(standin, tmp_path, {"model_list": members}) as client:
+        for _ in range(2):
+            answer = await client.post("/embeddings", json={"model": "mine", "input": "a"})
+        assert answer.headers["cache-status"].startswith("cache-proxy; hit")
+    assert standin.call_count == 1
+
+
+async def test_an_alias_and_its_model_share_every_answer(tmp_path: Path) -> None:
+    entries = [{"model_name": name, "litellm_params": {"model": V3}} for name in ("one", "two")]
+    standin = StandIn()
+    async with proxy(standin, tmp_path, {"model_list": entries}) as client:
+        for name in ("one", "two", V3):
+            assert (await client.post("/embeddings", json={"model": name, "input": "a"})).status_code == 200
+    assert standin.call_count == 1
+
+
+# The life of it ------------------------------------------------------------------------------------------------------
+
+
+async def test_it_opens_once_and_closes_as_often_as_one_likes(tmp_path: Path) -> None:
+    wired = Wired(settings_for(tmp_path))
+    assert wired.running is None
+    assert await wired.open() is await wired.open() is wired.running
+    await wired.close()
+    await wired.close()
+    assert wired.running is None
+    await Wired(settings_for(tmp_path)).close()
+
+
+def test_warnings_of_the_configuration_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Wired(settings_for(tmp_path, {"litellm_settings": {"callbacks": ["secret-thing"]}}))
+    assert "litellm_settings.callbacks" in caplog.text
+    assert "secret-thing" not in caplog.text
