@@ -4,9 +4,9 @@ import sys
 
 import uvicorn
 
-from cache_proxy.serving import _OPTIONS
+from cache_proxy.serving import OPTIONS
 
 if __name__ == "__main__":
     app, port = sys.argv[1:]
-    options = {**_OPTIONS, "lifespan": "off"}
+    options = {**OPTIONS, "lifespan": "off"}
     uvicorn.run(app, factory=True, host="127.0.0.1", port=int(port), **options)

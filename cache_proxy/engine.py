@@ -33,9 +33,10 @@ class Engine:
         story.model, story.upstream_model = model_name(body), asked.target.model
         story.price = asked.target.spec.price
         story.key = asked.seats[0].hex() if len(asked.seats) == 1 else None
-        found = await self._look_up(asked)
-        planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
-        entries = {**planned.hits, **await self._pay(asked, planned, story)} if planned.misses else planned.hits
+        with self.means.flights.looking():
+            found = await self._look_up(asked)
+            planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
+            entries = {**planned.hits, **await self._pay(asked, planned, story)} if planned.misses else planned.hits
         if not planned.misses:
             self._tell(story, asked, planned)
         seated = [entries[key] for key in asked.seats]

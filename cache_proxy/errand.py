@@ -1,8 +1,9 @@
 """Paying for what is missing: join what is under way, lead the rest, store what came, take failures apart."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
 
 from cache_proxy.backends.base import Backend
 from cache_proxy.core import plan
@@ -10,17 +11,21 @@ from cache_proxy.core.asked import WIRES, Asked, is_remote, keeping
 from cache_proxy.core.catalog import BATCH_LIMIT
 from cache_proxy.core.codec import seal
 from cache_proxy.core.spend import estimate
-from cache_proxy.errors import StoreError, UpstreamError, UpstreamRefused
-from cache_proxy.models import Entry, Item, Key, Plan, Policy
+from cache_proxy.core.wire.reply import billed
+from cache_proxy.errors import StoreError, UpstreamError, UpstreamNonsense, UpstreamRefused
+from cache_proxy.models import Entry, Item, Key, Plan, Policy, Reply
 from cache_proxy.receipts import Story
 from cache_proxy.upstream.flights import Flights, Fly, Land, Landed, Trip
-from cache_proxy.upstream.lanes import Lanes
+from cache_proxy.upstream.lanes import Lanes, Sent
 
 BLAMES_ITEMS = frozenset({400, 413, 422})
 """Statuses that are about what was sent, so that another caller's items may have earned them."""
 
 STORE_PATIENCE = 0.25
 """Seconds a reply waits for its own values to be stored. A store that takes longer is written behind it."""
+
+PURGE_PATIENCE = 5.0
+"""Seconds a purge waits for writes under way. A store that takes longer is failing, and the purge will say so."""
 
 _ROUNDS = 3
 """Tries at keys whose trip failed by another's fault; the last one goes alone."""
@@ -35,10 +40,33 @@ class Means:
     flights: Flights
     policy: Policy
     clock: Callable[[], float]
+    writes: set["asyncio.Task[bool]"] = field(default_factory=set)
+    """Writes to the store that are under way."""
 
-    async def keep(self, entries: Mapping[Key, Entry], ttl: float | None) -> bool:
+    def write(self, entries: Mapping[Key, Entry], ttl: float | None) -> "asyncio.Task[bool]":
+        """Begin to store these entries. The task gives whether they were stored."""
+        task = asyncio.create_task(self._keep(entries, ttl))
+        self.writes.add(task)
+        task.add_done_callback(self.writes.discard)
+        return task
+
+    async def purge(self, keys: Sequence[Key] | None) -> int:
+        """Forget these keys (``None``: everything of ours) here and in the store; how many were held, where known.
+
+        What this process has under way is not kept, and what it is just writing is waited for, so that nothing comes
+        back after this returns. Raises ``StoreError``.
+        """
+        self.flights.purge(keys)
+        if self.writes:
+            await asyncio.wait(set(self.writes), timeout=PURGE_PATIENCE)
+        if keys is not None:
+            return await self.store.delete_many(keys)
+        await self.store.clear()
+        return 0
+
+    async def _keep(self, entries: Mapping[Key, Entry], ttl: float | None) -> bool:
         """Whether these entries were stored. They were paid for: a failing store costs money, never the answer."""
-        if ttl == 0:
+        if ttl == 0 or not entries:
             return False
         try:
             return await self.store.set_many({key: seal(key, entry) for key, entry in entries.items()}, ttl)
@@ -90,7 +118,8 @@ class Errand:
         items = [item for key in batch for item in self._items[key]]
         # What may change behind its URL is fetched for whoever asks; nobody is handed another's look at it.
         private = frozenset(key for key, ttl in keeping.items() if ttl == 0)
-        return self._means.flights.depart(batch, self._fly(keeping, items), shared=shared, private=private)
+        via = self._asked.target.deployments
+        return self._means.flights.depart(batch, self._fly(keeping, items), shared=shared, private=private, via=via)
 
     def _keeping(self, key: Key) -> float | None:
         return keeping(self._asked, self._means.policy, remote=is_remote(self._asked, self._items[key]))
@@ -98,20 +127,22 @@ class Errand:
     def _fly(self, keeping: Mapping[Key, float | None], items: Sequence[Item]) -> Fly:
         """The trip for these keys: ask the upstream, land the values, see them stored for as long as each may be."""
         means, asked = self._means, self._asked
+        departed = means.flights.purges
 
         async def fly(land: Land) -> None:
             wire = WIRES[asked.ask.endpoint]
             body = wire.upstream_body(asked.ask, items)
             tokens = sum(map(estimate, items))
             sent = await means.lanes.send(asked.target.deployments, asked.ask.endpoint, body, tokens)
-            reply = wire.read_reply(sent.answer, asked.ask, items)
+            reply = _read(wire, sent, asked, items)
             now = means.clock()
             batches = [
                 (ttl, _of_ttl(ttl, keeping, plan.entries(reply, asked.ask, items, now, ttl)))
                 for ttl in dict.fromkeys(keeping.values())
             ]
             entries = {key: entry for _, batch in batches for key, entry in batch.items()}
-            writing = asyncio.gather(*(means.keep(batch, ttl) for ttl, batch in batches))
+            purged = {key for key in entries if means.flights.is_purged(key, departed)}
+            writing = asyncio.gather(*(means.write(_without(purged, batch), ttl) for ttl, batch in batches))
             await asyncio.wait({writing}, timeout=STORE_PATIENCE)
             land(Landed(entries, reply.tokens, sent.unknown, stored=writing.done() and any(writing.result())))
             await writing
@@ -139,6 +170,8 @@ class Errand:
         self.stored = self.stored or landed.stored
 
     def _may_be_anothers_fault(self, trip: Trip, outcome: BaseException) -> bool:
+        if trip.via != self._asked.target.deployments:
+            return True
         blamed = isinstance(outcome, UpstreamRefused) and outcome.status in BLAMES_ITEMS
         return blamed and not trip.keys <= self._own
 
@@ -146,9 +179,26 @@ class Errand:
         """The failure as this caller may hear it: an upstream's body only where all items in the call were his."""
         if ours and isinstance(outcome, UpstreamError):
             self._story.outcome_unknown += max(outcome.unknown_calls, int(outcome.outcome_unknown))
+            self._story.tokens_billed += outcome.tokens
         if isinstance(outcome, UpstreamRefused) and not trip.keys <= self._own:
             return outcome.without_body()
         return outcome
+
+
+def _read(wire: ModuleType, sent: Sent, asked: Asked, items: Sequence[Item]) -> Reply:
+    """The reply. One that makes no sense was billed all the same, by as much as it says."""
+    try:
+        reply: Reply = wire.read_reply(sent.answer, asked.ask, items)
+        wire.check(reply, asked.ask, asked.target.spec)
+        return reply
+    except UpstreamNonsense as error:
+        error.tokens = billed(sent.answer)
+        error.unknown_calls = sent.unknown + (not error.tokens)
+        raise
+
+
+def _without(purged: Collection[Key], entries: Mapping[Key, Entry]) -> Mapping[Key, Entry]:
+    return {key: entry for key, entry in entries.items() if key not in purged} if purged else entries
 
 
 def _of_ttl(ttl: float | None, keeping: Mapping[Key, float | None], entries: Sequence[Entry]) -> dict[Key, Entry]:

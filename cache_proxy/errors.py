@@ -77,6 +77,8 @@ class UpstreamError(CacheProxyError):
 
     outcome_unknown: bool = False
     unknown_calls: int = 0
+    tokens: int = 0
+    """What the upstream says it billed for an answer that makes no sense."""
 
 
 class UpstreamRefused(UpstreamError):

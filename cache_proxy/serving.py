@@ -8,15 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from cache_proxy import __version__
 from cache_proxy.asgi.auth import is_loopback
 from cache_proxy.asgi.standalone import CONFIG_VARIABLE
 from cache_proxy.errors import ConfigError
 from cache_proxy.reporting.logs import set_up_logging
-from cache_proxy.settings import Settings, load
+from cache_proxy.settings import RedisSettings, Settings, load
 
 log = logging.getLogger("cache_proxy")
 
@@ -26,7 +28,7 @@ WELL_KNOWN_KEY = "sk-1234"
 _GRACE = 30
 _START_PATIENCE = 30.0
 
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "access_log": False,  # our own line a request says more
     "http": "httptools",
     "lifespan": "on",
@@ -35,6 +37,7 @@ _OPTIONS: dict[str, Any] = {
     "timeout_graceful_shutdown": _GRACE,
     "ws": "none",
 }
+"""How uvicorn is set up, but for the place to listen on."""
 
 
 def serve(config: str | None, host: str, port: int, workers: int) -> None:
@@ -44,9 +47,12 @@ def serve(config: str | None, host: str, port: int, workers: int) -> None:
     check_address(settings, host)
     if config:
         os.environ[CONFIG_VARIABLE] = os.path.abspath(config)  # noqa: PTH100  the workers may start elsewhere
-    log.info("cache-proxy listens on http://%s:%d, store: %s", host, port, settings.cache.kind)
+    # Where it listens uvicorn says itself, and only once it does.
+    log.info("cache-proxy %s, store: %s", __version__, store_of(settings))
+    for warning in warnings_of(settings, workers):
+        log.warning("%s", warning)
     uvicorn.run(
-        "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **_OPTIONS
+        "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **OPTIONS
     )
 
 
@@ -63,10 +69,39 @@ def check_address(settings: Settings, host: str) -> None:
         log.warning("general_settings.master_key is the one of LiteLLM's samples, and %s is no loopback address", host)
 
 
+def store_of(settings: Settings) -> str:
+    """Which store is used and where it is, without what a URL may hold besides."""
+    cache = settings.cache
+    if not cache.enabled:
+        return "off"
+    if cache.kind == "redis":
+        return f"redis at {_place(cache.redis or RedisSettings())}"
+    return f"disk in {cache.directory}" if cache.kind == "disk" else "memory of each worker"
+
+
+def _place(redis: RedisSettings) -> str:
+    if redis.url is None:
+        return f"{redis.host}:{redis.port}"
+    parts = urlsplit(redis.url.get_secret_value())
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or RedisSettings().port}"
+
+
+def warnings_of(settings: Settings, workers: int) -> Iterator[str]:
+    """What is allowed, but most likely not what is wanted."""
+    on_jina = [deployment for deployment in settings.deployments if deployment.on_jina]
+    if on_jina and all(deployment.api_key is None for deployment in on_jina):
+        yield (
+            "no Jina key is set (JINA_AI_API_KEY): what is not in the cache will be refused by Jina; "
+            "`cache-proxy demo` needs none"
+        )
+    if settings.cache.enabled and settings.cache.kind == "memory" and workers > 1:
+        yield "the store is memory: each worker has a cache of its own; a purge reaches one of them"
+
+
 @contextmanager
 def hosted(app: ASGIApp) -> Iterator[str]:
     """An app behind a real server on a free loopback port, for as long as the context lasts. Yields its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, **_OPTIONS))
+    server = uvicorn.Server(uvicorn.Config(app, **OPTIONS))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -35,6 +35,9 @@ GIB = 2**30
 DRAIN_PATIENCE = 20.0
 """Seconds that calls under way have to come home when everything ends."""
 
+LEAST_WEIGHT = 1e-6
+"""A weight of 0 is asked only when nobody else is left."""
+
 DEFAULT_NAMESPACE = "cache-proxy"
 _MODES = {"embedding": Endpoint.EMBEDDINGS, "rerank": Endpoint.RERANK}
 
@@ -80,7 +83,11 @@ class Wired:
     def record(self, receipt: Receipt) -> None:
         """Tell every observer of one request."""
         for observer in self._observers:
-            observer.record(receipt)
+            try:
+                observer.record(receipt)
+            except Exception as error:
+                # An answer that is paid for is worth more than a line about it.
+                log.error("%s could not record a receipt (%s)", type(observer).__name__, type(error).__name__)
 
     async def close(self) -> None:
         """Bring home what is under way and let go of everything. Safe to call twice, or without ``open``."""
@@ -150,7 +157,7 @@ def _rules(settings: Settings) -> Rules:
     return Rules(
         max_wait=settings.own.max_wait,
         allowed_fails=rest.allowed_fails,
-        cooldown=rest.seconds if rest.enabled else 0.0,
+        cooldown=rest.seconds if rest.enabled else None,
     )
 
 
@@ -206,8 +213,8 @@ def deployment(settings: DeploymentSettings) -> Deployment:
         rpm=settings.rpm,
         tpm=settings.tpm,
         retries=settings.num_retries,
-        weight=settings.weight or 1.0,
-        order=settings.order or 1,
+        weight=1.0 if settings.weight is None else max(settings.weight, LEAST_WEIGHT),
+        order=1 if settings.order is None else settings.order,
         headers=settings.extra_headers,
     )
 

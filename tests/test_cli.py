@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 from click.testing import CliRunner, Result
 
 from cache_proxy import __version__
 from cache_proxy.cli import main
 from cache_proxy.errors import ConfigError
-from cache_proxy.serving import check_address
+from cache_proxy.serving import check_address, serve, store_of, warnings_of
 from cache_proxy.settings import parse
 
 SECRET = "sk-hunter2"
@@ -104,6 +106,75 @@ def test_the_key_of_the_samples_warns_where_others_can_reach_it(caplog: pytest.L
     assert record.levelno == logging.WARNING
     assert "general_settings.master_key" in record.getMessage()
     assert "sk-1234" not in record.getMessage()
+
+
+NO_KEY = (
+    "no Jina key is set (JINA_AI_API_KEY): what is not in the cache will be refused by Jina; "
+    "`cache-proxy demo` needs none"
+)
+APART = "the store is memory: each worker has a cache of its own; a purge reaches one of them"
+
+
+def warned(document: dict[str, Any], workers: int = 1, **environ: str) -> list[str]:
+    return list(warnings_of(parse(document, {"HOME": "/nowhere", **environ}), workers))
+
+
+def entry(name: str, **params: str) -> dict[str, Any]:
+    return {"model_name": name, "litellm_params": {"model": f"jina_ai/{name}", **params}}
+
+
+def test_no_key_for_jina_is_told_with_the_remedy() -> None:
+    assert warned({}) == [NO_KEY]
+    assert warned({"model_list": [entry("jina-embeddings-v3"), entry("jina-reranker-m0")]}) == [NO_KEY]
+
+
+def test_a_key_for_any_deployment_is_a_key() -> None:
+    assert warned({}, JINA_AI_API_KEY="jina_x") == []
+    assert warned({"model_list": [entry("jina-embeddings-v3", api_key="jina_x"), entry("jina-reranker-m0")]}) == []
+
+
+def test_another_server_than_jinas_needs_no_jina_key() -> None:
+    assert warned({}, JINA_AI_API_BASE="http://localhost:9000/v1") == []
+
+
+@pytest.mark.parametrize(("kind", "workers", "expected"), [("local", 2, [APART]), ("local", 1, []), ("disk", 2, [])])
+def test_workers_with_a_cache_each_are_told_of(kind: str, workers: int, expected: list[str]) -> None:
+    document = {"litellm_settings": {"cache_params": {"type": kind}}}
+    assert warned(document, workers, JINA_AI_API_KEY="jina_x") == expected
+
+
+def test_workers_without_a_cache_have_nothing_to_purge() -> None:
+    document = {"litellm_settings": {"cache": False, "cache_params": {"type": "local"}}}
+    assert warned(document, 2, JINA_AI_API_KEY="jina_x") == []
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({}, "disk in /nowhere/.cache/cache-proxy"),
+        ({"cache": False}, "off"),
+        ({"cache_params": {"type": "local"}}, "memory of each worker"),
+        ({"cache_params": {"host": "r", "port": 7, "password": SECRET}}, "redis at r:7"),
+        ({"cache_params": {"url": f"redis://me:{SECRET}@r/3"}}, "redis at r:6379"),
+        ({"cache_params": {"url": f"rediss://me:{SECRET}@r:7"}}, "redis at r:7"),
+        ({"cache_params": {"url": f"unix://me:{SECRET}@/run/redis.sock"}}, "redis at /run/redis.sock"),
+    ],
+)
+def test_the_store_is_told_with_its_place_and_without_its_secrets(section: dict[str, Any], told: str) -> None:
+    assert store_of(parse({"litellm_settings": section}, {"HOME": "/nowhere"})) == told
+
+
+def test_what_is_told_at_the_start_comes_once_and_claims_nothing_that_is_not_so_yet(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(uvicorn, "run", lambda _app, **options: started.append(options))
+    monkeypatch.setattr("cache_proxy.serving.set_up_logging", lambda _level: None)
+    with caplog.at_level(logging.INFO, "cache_proxy"):
+        serve(None, "127.0.0.1", 4000, 3)
+    assert [(options["host"], options["port"], options["workers"]) for options in started] == [("127.0.0.1", 4000, 3)]
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"cache-proxy {__version__}, store: disk in {tmp_path / 'store'}", NO_KEY]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -17,6 +17,8 @@ from cache_proxy.core.wire import controls, embeddings, rerank
 from cache_proxy.receipts import Story
 from cache_proxy.reporting.logs import fields
 from cache_proxy.settings import OwnSettings
+from cache_proxy.standin import Fault
+from cache_proxy.standin.faults import Kind
 from tests.backends.contract import StoreContract
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +91,37 @@ def test_every_option_of_serve_is_on_the_servers_page() -> None:
     assert [option for option in options if option not in page("docs/server.md")] == []
     variables = [param.envvar for param in main.commands["serve"].params if isinstance(param, click.Option)]
     assert [name for name in variables if f"`{name}`" not in page("docs/server.md")] == []
+
+
+def test_every_variable_of_redis_is_on_the_configuration_page() -> None:
+    parts = ("URL", "HOST", "PORT", "USERNAME", "PASSWORD", "DB", "SSL", "NAMESPACE")
+    assert [part for part in parts if f"`REDIS_{part}`" not in page("docs/config.md")] == []
+
+
+def test_every_fault_of_the_stand_in_and_its_routes_are_on_its_page() -> None:
+    names = [*get_args(Kind), *Fault.__dataclass_fields__]
+    assert [name for name in names if f"`{name}`" not in page("docs/demo.md")] == []
+    routes = set(re.findall(r'Route\("([^"]+)"', page("cache_proxy/standin/app.py")))
+    assert len(routes) == 5
+    assert [route for route in sorted(routes) if route not in page("docs/demo.md")] == []
+
+
+def test_every_option_of_the_demo_and_the_stand_in_is_on_their_page() -> None:
+    params = [param for command in ("demo", "standin") for param in main.commands[command].params]
+    options = [option for param in params for option in param.opts if option.startswith("--")]
+    assert [option for option in options if f"`{option} " not in page("docs/demo.md")] == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    pages = [path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md")]
+    assert [str(path) for path in pages if f"({path})" not in page("README.md")] == []
+
+
+def test_every_room_is_named_by_the_architecture() -> None:
+    rooms = [path.name for path in (ROOT / "cache_proxy").iterdir() if (path / "__init__.py").exists()]
+    assert [
+        room for room in [*rooms, "tests", "bench", "config", "docs"] if f"`{room}/`" not in page("ARCHITECTURE.md")
+    ] == []
 
 
 def test_every_dependency_has_a_line_that_says_why() -> None:

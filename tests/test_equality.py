@@ -255,19 +255,19 @@ def generated(run: Run, path: str, model: str, examples: int) -> Totals:
 
 @pytest.mark.parametrize(("path", "model"), MODELS)
 def test_any_sequence_of_requests_is_answered_as_without_the_proxy(path: str, model: str) -> None:
-    total = generated(one_after_the_other, path, model, examples=7)
-    assert total.requests >= 56
+    total = generated(one_after_the_other, path, model, examples=5)
+    assert total.requests >= 40
     assert total.answers > 0
 
 
 @pytest.mark.parametrize(("path", "model"), MODELS)
 def test_requests_fired_all_at_once_are_answered_as_without_the_proxy(path: str, model: str) -> None:
-    assert generated(all_at_once, path, model, examples=3).answers > 0
+    assert generated(all_at_once, path, model, examples=2).answers > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("run", "examples", "least"), [(one_after_the_other, 70, 20_000), (all_at_once, 20, 5_000)])
+@pytest.mark.parametrize(("run", "examples", "least"), [(one_after_the_other, 58, 20_000), (all_at_once, 20, 5_000)])
 def test_twenty_thousand_requests_are_answered_as_without_the_proxy(run: Run, examples: int, least: int) -> None:
     total = sum((generated(run, path, model, examples) for path, model in MODELS), Totals())
     print(total)

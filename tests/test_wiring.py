@@ -428,7 +428,7 @@ def test_cooldown_reaches_the_lanes(tmp_path: Path) -> None:
     rules = lanes(settings)._rules
     assert (rules.allowed_fails, rules.cooldown) == (7, 11)
     off = settings_for(tmp_path, {"router_settings": {"disable_cooldowns": True, **router}})
-    assert lanes(off)._rules.cooldown == 0
+    assert lanes(off)._rules.cooldown is None
 
 
 # Names ---------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 
 import hmac
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from hashlib import sha256
@@ -31,6 +32,7 @@ yes with ``True`` or with the caller's name (for the log)."""
 
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
 _BEARER = "bearer "
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
 
 
 class Gate:
@@ -86,12 +88,14 @@ def _key(exchange: Exchange) -> bytes | None:
                 raise _bad_header(f"{name.decode()} was sent more than once.")
             value = exchange.headers[name].decode("latin-1").strip()
             key = value[len(_BEARER) :].strip() if value.lower().startswith(_BEARER) else value
-            return key.encode("latin-1")
+            if key:
+                return key.encode("latin-1")
     return None
 
 
 def check_local(exchange: Exchange) -> None:
     """Raise ``HTTPError`` unless this request comes from this machine and no web page can have sent it."""
+    _refuse_repeats(exchange)
     client = exchange.scope.get("client")
     fault = _fault(
         client and client[0],
@@ -103,6 +107,15 @@ def check_local(exchange: Exchange) -> None:
         raise HTTPError(415, fault, kind="invalid_request_error", code="unsupported_media_type", param="Content-Type")
     if fault is not None:
         raise HTTPError(403, fault, kind="permission_error", code="not_local")
+
+
+def _refuse_repeats(exchange: Exchange) -> None:
+    """A second Host, Origin or Content-Type could hide the first."""
+    if len(exchange.headers) == len(exchange.scope["headers"]):
+        return
+    for name in (b"host", b"origin", b"content-type"):
+        if len(exchange.all_values(name)) > 1:
+            raise _bad_header(f"{name.decode()} was sent more than once.")
 
 
 _JSON = "application/json"
@@ -134,8 +147,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    # A Host has no user: what stands before an @ would hide the name behind it.
-    return "" if "@" in host else _split(f"//{host}").hostname or ""
+    """The name in a Host header; empty if there is anything in it but a name and a port."""
+    return _split(f"//{host}").hostname or "" if _HOST.fullmatch(host) else ""
 
 
 def _netloc(origin: str) -> str:

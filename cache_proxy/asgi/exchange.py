@@ -19,12 +19,13 @@ class ClientGoneError(Exception):
 class Exchange:
     """A request and the way to answer it. Made anew for each request; holds nothing beyond it."""
 
-    __slots__ = ("_receive", "_send", "headers", "request_id", "scope")
+    __slots__ = ("_receive", "_send", "answered", "headers", "request_id", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
+        self.answered = False
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.request_id = self._id()
 
@@ -41,6 +42,12 @@ class Exchange:
         """A header's value, or ``None``. Names are lower case."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def joined(self, name: bytes) -> str | None:
+        """A header that may come in several lines, as one (RFC 9110 section 5.3)."""
+        if name not in self.headers:
+            return None
+        return ", ".join(value.decode("latin-1") for value in self.all_values(name))
 
     def all_values(self, name: bytes) -> list[bytes]:
         """Every value of a header, for those that must not come twice."""
@@ -102,6 +109,7 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
             *headers,
         ]
+        self.answered = True
         await self._send({"type": "http.response.start", "status": status, "headers": start})
         await self._send({"type": "http.response.body", "body": body if self.scope["method"] != "HEAD" else b""})
 

@@ -1,5 +1,6 @@
 """``/embeddings`` and ``/rerank``: from an exchange to an answer, its receipt and the headers that tell of it."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 
@@ -33,11 +34,12 @@ class Inference:
         try:
             body = await self._answer(exchange, story)
         except ClientGoneError:
-            receipt = story.end(
-                status=CLIENT_GONE, latency=time.perf_counter() - began, bytes_out=0, error="client_gone"
-            )
-            self._wired.record(receipt)
+            self._record_gone(story, began)
             return
+        except asyncio.CancelledError:
+            # Cut off from outside, by the host or the server's end. What is under way comes home all the same.
+            self._record_gone(story, began)
+            raise
         except CacheProxyError as error:
             await self._refuse(exchange, story, began, reply_to(error))
             return
@@ -53,12 +55,16 @@ class Inference:
         story.user = _note(body.get("user"))
         story.tags = _tags(exchange.header(b"x-litellm-tags"), body)
         engine = self._wired.running or await self._wired.open()
-        return await engine.answer(self._endpoint, body, story, cache_control=exchange.header(b"cache-control"))
+        return await engine.answer(self._endpoint, body, story, cache_control=exchange.joined(b"cache-control"))
 
     def note(self, exchange: Exchange, reply: ErrorReply) -> None:
         """Record a request that was turned away at the gate."""
         story = Story(exchange.request_id, self._endpoint.value, "", time.time())
         self._wired.record(story.end(status=reply.status, latency=0.0, bytes_out=len(reply.body), error=reply.word))
+
+    def _record_gone(self, story: Story, began: float) -> None:
+        latency = time.perf_counter() - began
+        self._wired.record(story.end(status=CLIENT_GONE, latency=latency, bytes_out=0, error="client_gone"))
 
     async def _refuse(self, exchange: Exchange, story: Story, began: float, reply: ErrorReply) -> None:
         receipt = story.end(

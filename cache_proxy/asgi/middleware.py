@@ -57,7 +57,7 @@ class CacheProxyMiddleware:
         self.wired = wired or Wired(settings or load(config))
         self._gate = Gate(self.wired.settings.master_key, auth)
         self._prefix = prefix
-        self._routes = routes(self.wired)
+        self._routes = routes(self.wired, prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, request or lifespan of the host's."""
@@ -91,6 +91,8 @@ class CacheProxyMiddleware:
                 handler.note(exchange, reply)
             await exchange.reply(reply.status, reply.body, reply.headers, reply.content_type)
         except Exception as error:
+            if exchange.answered:
+                raise
             reply = unexpected(error, exchange.request_id)
             await exchange.reply(reply.status, reply.body)
 
@@ -107,10 +109,10 @@ class CacheProxyMiddleware:
         return passing
 
 
-def routes(wired: Wired) -> Mapping[tuple[str, str], Handler]:
+def routes(wired: Wired, prefix: str = "") -> Mapping[tuple[str, str], Handler]:
     """Every route that is ours, by method and path."""
     limit = int(wired.settings.own.max_body_mib * MIB)
-    operations = Operations(wired, limit)
+    operations = Operations(wired, limit, prefix)
     posts: dict[tuple[str, ...], Handler] = {
         EMBEDDINGS: Inference(wired, Endpoint.EMBEDDINGS, limit),
         RERANK: Inference(wired, Endpoint.RERANK, limit),

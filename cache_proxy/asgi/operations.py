@@ -1,5 +1,7 @@
 """The routes about the proxy itself: models, health, the cache's purge. Shapes are LiteLLM's where it has them."""
 
+import logging
+import re
 from typing import Any
 
 import orjson
@@ -13,17 +15,20 @@ from cache_proxy.errors import RequestError, StoreError
 from cache_proxy.models import Json, Key
 from cache_proxy.wiring import Wired
 
+log = logging.getLogger("cache_proxy")
+
 _CREATED = 1677610602
 """LiteLLM's and OpenAI's stand-in for a date that nobody knows."""
 
-_KEY_BYTES = 32
+_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Operations:
     """The handlers; each takes an exchange and who asks."""
 
-    def __init__(self, wired: Wired, body_limit: int) -> None:
+    def __init__(self, wired: Wired, body_limit: int, prefix: str = "") -> None:
         self._wired = wired
+        self._prefix = prefix
         self._body_limit = body_limit
 
     async def models(self, exchange: Exchange, _who: str) -> None:
@@ -74,23 +79,27 @@ class Operations:
             return
         await _json(exchange, {**told, "status": "healthy", "ping_response": True})
 
-    async def delete(self, exchange: Exchange, _who: str) -> None:
+    async def delete(self, exchange: Exchange, who: str) -> None:
         """Forget entries: by key, or all that answer one request."""
         engine = await self._wired.open()
         body = parse_body(await exchange.body(self._body_limit))
+        if "request" in body and "keys" in body:
+            raise RequestError("Send `keys` or `request`, not both.", param="keys")
         keys = _keys(body) if "request" not in body else engine.keys_of(_object(body["request"]))
-        deleted = await engine.means.store.delete_many(list(dict.fromkeys(keys)))
+        deleted = await engine.means.purge(list(dict.fromkeys(keys)))
+        log.info("purge of %d keys by %s: %d were held", len(keys), who, deleted)
         await _json(exchange, {"status": "success", "deleted": deleted})
 
-    async def flushall(self, exchange: Exchange, _who: str) -> None:
+    async def flushall(self, exchange: Exchange, who: str) -> None:
         """Forget everything that is ours in the store, and nothing else."""
         engine = await self._wired.open()
-        await engine.means.store.clear()
+        await engine.means.purge(None)
+        log.info("purge of everything by %s", who)
         await _json(exchange, {"status": "success"})
 
     async def openapi(self, exchange: Exchange, _who: str) -> None:
         """The description of these routes."""
-        await _json(exchange, document())
+        await _json(exchange, document(exchange.scope.get("root_path", "") + self._prefix))
 
     def _store_state(self) -> dict[str, Any]:
         store = self._wired.store
@@ -118,13 +127,9 @@ def _keys(body: dict[str, Json]) -> list[Key]:
 def _key(value: Json, place: int) -> Key:
     field = f"keys[{place}]"
     check_type(field, value, str)
-    try:
-        key = bytes.fromhex(value)
-    except ValueError:
-        key = b""
-    if len(key) != _KEY_BYTES:
+    if not _KEY.fullmatch(value):
         raise RequestError(f"`{field}` must be 64 hexadecimal digits.", param=field, code="wrong_type")
-    return key
+    return bytes.fromhex(value)
 
 
 def _object(value: Json) -> dict[str, Json]:

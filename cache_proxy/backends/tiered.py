@@ -70,8 +70,9 @@ class TieredBackend(Backend):
             epoch = self._epoch
             below = await get_lower(missing)
             if epoch == self._epoch:
-                # A value that was set meanwhile is newer than the one just read.
+                # A value that was set meanwhile is newer than the one just read, or one that was not there yet.
                 self.memory.hold_absent(below)
+                below = {**below, **self.memory.held(missing)}
             found.update(below)
         return found
 

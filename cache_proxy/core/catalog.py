@@ -58,6 +58,9 @@ class Model:
     documents_as_objects: bool = False
     """Rerank echoes every document as ``{"text": …}``; the others echo what the caller sent."""
     sparse: bool = False
+    """An embedding is a score for each of some tokens, not a vector."""
+    rows: bool = False
+    """An embedding is a vector for each token."""
     price: int | None = USUAL_PRICE
     known: bool = True
     separate: bool = True
@@ -116,7 +119,8 @@ def _listwise(name: str, tokens: int) -> Model:
 
 
 def _colbert(name: str, size: dict[str, Param], smaller: tuple[int, ...]) -> Model:
-    return Model(name, 8192, 128, smaller, embedding=COLBERT | size, rerank=RERANK, ranking=Ranking.PAIRS)
+    fields = COLBERT | size
+    return Model(name, 8192, 128, smaller, embedding=fields, rerank=RERANK, ranking=Ranking.PAIRS, rows=True)
 
 
 MODELS: Mapping[str, Model] = MappingProxyType(

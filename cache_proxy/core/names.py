@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from cache_proxy.core.catalog import Model
@@ -27,19 +28,16 @@ class Target:
 
 
 class Names:
-    """Finds targets, and remembers what it found."""
+    """Finds targets, and remembers those it found lately."""
 
     def __init__(self, find: Callable[[str], Target | None], listed: Sequence[str] = ()) -> None:
         """``find`` knows every name, patterns included; ``listed`` are the names to show to clients."""
         self.listed = tuple(listed)
-        self._find = find
-        self._memo: dict[str, Target] = {}
+        self._find = lru_cache(_MEMO_LIMIT)(find)
 
     def resolve(self, name: str) -> Target:
         """The target of a name. Raises ``ModelNotFound``."""
-        target = self._memo.get(name) or self._find(name)
+        target = self._find(name)
         if target is None:
             raise ModelNotFound("No deployment answers to this `model`. GET /v1/models lists the names that work.")
-        if len(self._memo) < _MEMO_LIMIT:
-            self._memo[name] = target
         return target

@@ -1,6 +1,7 @@
 """One structured line a request, from its receipt. It holds no text and no key: there is none in a receipt."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from cache_proxy.receipts import Receipt
 logger = logging.getLogger("cache_proxy.request")
 
 _FLUSH_AFTER = 0.05
+_PLAIN = re.compile(r"[\w.:/;=+@*-]+")
 
 
 def set_up_logging(level: str) -> None:
@@ -80,7 +82,13 @@ def as_text(receipt: Receipt) -> str:
     line = fields(receipt)
     time = line.pop("time")
     line.pop("event")
-    return f"{time} " + " ".join(f"{name}={value}" for name, value in line.items() if value != "")
+    return f"{time} " + " ".join(f"{name}={_quoted(value)}" for name, value in line.items() if value != "")
+
+
+def _quoted(value: Any) -> str:
+    """A value in one piece: whatever holds blanks, quotes or controls is written as JSON."""
+    text = value if isinstance(value, str) else str(value)
+    return text if _PLAIN.fullmatch(text) else orjson.dumps(value).decode()
 
 
 FORMATS: dict[str, Callable[[Receipt], str]] = {"json": as_json, "console": as_text}

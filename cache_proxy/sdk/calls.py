@@ -9,6 +9,7 @@ Raises ``RequestError`` and ``UpstreamError`` (see ``cache_proxy.errors``).
 """
 
 import atexit
+import concurrent.futures.thread  # noqa: F401  see the end of this file
 import os
 import threading
 import time
@@ -131,7 +132,8 @@ def _start_anew() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
-# ``atexit`` would be too late: by then no thread takes work any more, and what was paid for could not be stored.
+# ``atexit`` would be too late: by then no thread takes work any more, and what was paid for could not be stored. The
+# last to register is the first to run, so the executors' own farewell has to be registered by now: hence their import.
 getattr(threading, "_register_atexit", atexit.register)(portal.close)
 
 

@@ -28,6 +28,9 @@ _KEYS_OF: Mapping[Kind, frozenset[str]] = {
     "memory": frozenset({"default_in_memory_ttl"}),
     "redis": _REDIS_KEYS,
 }
+_EMBEDDING_CALLS = frozenset({"embedding", "aembedding"})
+_RERANK_CALLS = frozenset({"rerank", "arerank"})
+_CACHED_CALLS = _EMBEDDING_CALLS | _RERANK_CALLS
 _SEVERAL_NODES = ("redis_startup_nodes", "startup_nodes", "sentinel_nodes", "service_name")
 _SEVERAL_VARIABLES = ("REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES")
 
@@ -80,6 +83,8 @@ def build(section: LiteLLMSettings, environ: Mapping[str, str], notes: Notes) ->
     kind = _kind(section, params, environ, notes)
     _note_other_kinds(kind, params, notes)
     calls = params.supported_call_types
+    if calls is not None and _CACHED_CALLS.isdisjoint(calls):
+        notes.add(f"{PARAMS}.supported_call_types names neither embedding nor rerank, so nothing is cached")
     return CacheSettings(
         enabled=True,
         kind=kind,
@@ -88,8 +93,8 @@ def build(section: LiteLLMSettings, environ: Mapping[str, str], notes: Notes) ->
         ttl=_ttl(kind, params),
         namespace=(_chosen("namespace", params, environ) if kind == "redis" else params.namespace) or "",
         default_off=params.mode == "default_off",
-        embeddings=calls is None or not {"embedding", "aembedding"}.isdisjoint(calls),
-        rerank=calls is None or not {"rerank", "arerank"}.isdisjoint(calls),
+        embeddings=calls is None or not _EMBEDDING_CALLS.isdisjoint(calls),
+        rerank=calls is None or not _RERANK_CALLS.isdisjoint(calls),
     )
 
 

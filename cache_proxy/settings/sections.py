@@ -93,7 +93,7 @@ class CacheParams(Section):
     default_in_memory_ttl: Seconds | None = Field(default=None, description="The ttl, where type is local.")
     default_in_redis_ttl: Seconds | None = Field(default=None, description="The ttl, where type is redis.")
     namespace: str | None = Field(
-        default=None, description="Part of every key: caches of other namespaces are not seen."
+        default=None, description="Part of every key: other namespaces are not seen. For redis: else REDIS_NAMESPACE."
     )
     mode: Literal["default_on", "default_off"] | None = Field(
         default=None, description="default_off: only requests that ask for it are cached."
@@ -124,7 +124,7 @@ class LiteLLMSettings(Section):
     )
     num_retries: int | None = Field(default=None, ge=0, description="How often a failed call is tried again.")
     request_timeout: Seconds | None = Field(default=None, description="Seconds a call to the upstream may take.")
-    allowed_fails: int | None = Field(default=None, ge=0, description="Failures a minute before a deployment rests.")
+    allowed_fails: int | None = Field(default=None, ge=0, description="Failures in a row before a deployment rests.")
     cooldown_time: Seconds | None = Field(default=None, description="Seconds a failing deployment of a group rests.")
 
 
@@ -147,7 +147,7 @@ class RouterSettings(Section):
     )
     num_retries: int | None = Field(default=None, ge=0, description="How often a failed call is tried again.")
     timeout: Seconds | None = Field(default=None, description="Seconds a call to the upstream may take.")
-    allowed_fails: int | None = Field(default=None, ge=0, description="Failures a minute before a deployment rests.")
+    allowed_fails: int | None = Field(default=None, ge=0, description="Failures in a row before a deployment rests.")
     cooldown_time: Seconds | None = Field(default=None, description="Seconds a failing deployment of a group rests.")
     disable_cooldowns: bool | None = Field(default=None, description="Never let a failing deployment rest.")
     routing_strategy: str | None = Field(default=None, description="simple-shuffle. Others warn, and it is used.")

@@ -70,10 +70,10 @@ class Client:
 
     async def _post(self, url: str, content: bytes) -> bytes:
         async with self._http.stream("POST", url, content=content) as response:
-            answer = await _read(response)
+            answer = await self._answer(response)
         if response.status_code == OK:
             return answer
-        if response.status_code < 400:
+        if not 400 <= response.status_code < 600:
             raise UpstreamNonsense(
                 f"the upstream answered with status {response.status_code} where only 200 makes sense: check `api_base`"
             )
@@ -83,6 +83,17 @@ class Client:
             content_type=response.headers.get("content-type", "application/octet-stream"),
             retry_after=_retry_after(response.headers.get("retry-after")),
         )
+
+    @staticmethod
+    async def _answer(response: httpx.Response) -> bytes:
+        """The body. A 200 was billed: one that breaks off is an answer that makes no sense, and never asked again."""
+        try:
+            return await _read(response)
+        except (httpx.HTTPError, asyncio.CancelledError):
+            # Cancelled means here: by the time-out of the whole call, for calls are never cancelled from outside.
+            if response.status_code == OK:
+                raise UpstreamNonsense("the upstream's answer broke off") from None
+            raise
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -45,7 +45,8 @@ class Rules:
     """The longest a call waits for room in a lane or for a ``Retry-After``."""
     allowed_fails: int = 3
     """Failures in a row after which a deployment of a group is left alone for ``cooldown``."""
-    cooldown: float = 5.0
+    cooldown: float | None = 5.0
+    """``None``: no deployment is ever left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Lane:
 
     def failed(self, error: UpstreamError, rules: Rules) -> None:
         """Rest after too many failures in a row, at once where the upstream refuses the key or says when to return."""
-        if isinstance(error, UpstreamBusy):
+        if isinstance(error, UpstreamBusy) or rules.cooldown is None:
             return
         if isinstance(error, UpstreamRefused) and error.status not in _FREE | _KEY_REFUSED and error.status < 500:
             return
@@ -239,7 +240,7 @@ class _Journey:
         if isinstance(error, UpstreamBusy):
             # Nothing was sent, so it is no retry.
             return self._has_another()
-        if len(self._tried) > self._lanes[0].deployment.retries:
+        if len(self._tried) > self._tried[-1].deployment.retries:
             return False
         if isinstance(error, UpstreamRefused) and error.status in _KEY_REFUSED:
             return self._has_another()

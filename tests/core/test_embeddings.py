@@ -92,9 +92,11 @@ def complaint(body: Any) -> RequestError:
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"model": None}, "model", "invalid_request"),
-        ({"model": ""}, "model", "invalid_request"),
-        ({"model": [SECRET]}, "model", "invalid_request"),
+        ({"model": None}, "model", "missing_field"),
+        ({"model": ""}, "model", "missing_field"),
+        ({"model": [SECRET]}, "model", "wrong_type"),
+        ({"model": SECRET * 100}, "model", "wrong_type"),
+        ({"model": f"{SECRET}\n"}, "model", "wrong_type"),
         ({"input": None}, "input", "missing_field"),
         ({"input": []}, "input", "empty_list"),
         ({"input": None, "texts": []}, "texts", "empty_list"),

@@ -125,7 +125,6 @@ def test_a_text_has_one_key_wherever_in_a_request_it_stands(texts: list[str]) ->
 
 
 @given(st.text())
-@example("data:image/png;base64,AAAA")
 @example("https://example.org/a.png")
 def test_one_text_is_one_text_in_every_spelling(text: str) -> None:
     for model in ("jina-embeddings-v3", "jina-embeddings-v4", "bge-m3"):

@@ -229,10 +229,12 @@ def test_a_query_that_points_at_its_content_makes_every_pair_remote() -> None:
     assert not is_remote(rank(["d"], "jina-reranker-m0"), asked.ask.items)
 
 
-def test_a_data_uri_is_the_image_it_holds_for_a_model_that_takes_images_and_text_for_the_others() -> None:
+def test_a_bare_data_uri_is_the_image_it_holds_for_a_model_that_takes_images_and_text_everywhere_else() -> None:
     uri = "data:image/png;base64,QQ=="
-    assert embed(uri, V4).seats == embed({"text": uri}, V4).seats == embed({"image": "QQ=="}, V4).seats
+    assert embed(uri, V4).seats == embed([uri], V4).seats == embed({"image": "QQ=="}, V4).seats
     assert sent(embed(uri, V4))["input"] == [{"image": "QQ=="}]
+    assert sent(embed({"text": uri}, V4))["input"] == [uri]
+    assert rank([uri], "jina-reranker-m0", uri).ask.items[0].kind is Kind.TEXT
     for text, model in ((uri, V3), ("data:image/svg+xml,<svg/>", V4), ("data:image/png;base64", V4), (uri, "bge-m3")):
         (item,) = embed(text, model).ask.items
         assert (item.kind, item.content) == (Kind.TEXT, text.encode())

@@ -162,7 +162,7 @@ def test_litellms_samples_answer_from_the_disk_store_with_a_log_line_each(
     assert (first["who"], first["model"], first["misses"]) == ("master", "embedding-model", 1)
     assert (second["hits"], second["tokens_billed"], second["cache"]) == (1, 0, "hit")
     assert second["tokens_saved"] == first["tokens_billed"]
-    assert "listens on" in server.told()
+    assert "store: disk in" in server.told()
     for secret in ("Traceback", "jina_server", "sk-1234", "hello world"):
         assert secret not in server.told()
 
@@ -208,7 +208,7 @@ def test_a_request_in_flight_is_finished_before_the_end(tmp_path: Path, standin:
         assert cache_status(answering.result(10)) == "fwd=miss; stored"
         assert server.process.wait(10) in (0, -signal.SIGTERM)
     assert "Traceback" not in server.told()
-    assert "listens on" not in server.told()
+    assert "store: " not in server.told()
 
 
 class Load:

@@ -190,3 +190,16 @@ def test_a_cache_in_memory_needs_memory() -> None:
     }
     with pytest.raises(ConfigError, match="memory_mib"):
         parse(document, HOME)
+
+
+@pytest.mark.parametrize("calls", [[], ["acompletion", "completion"]])
+def test_call_types_that_leave_nothing_to_cache_warn(calls: list[str]) -> None:
+    found = parse({"litellm_settings": {"cache_params": {"supported_call_types": calls}}}, HOME)
+    assert found.warnings == (
+        "litellm_settings.cache_params.supported_call_types names neither embedding nor rerank, so nothing is cached",
+    )
+
+
+@pytest.mark.parametrize("calls", [None, ["arerank", "completion"], ["embedding"]])
+def test_call_types_that_leave_something_to_cache_do_not_warn(calls: list[str] | None) -> None:
+    assert parse({"litellm_settings": {"cache_params": {"supported_call_types": calls}}}, HOME).warnings == ()

@@ -222,12 +222,25 @@ async def test_the_time_out_is_for_the_whole_call_not_for_each_piece() -> None:
             yield b" "
 
     async def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=drip())
+        return httpx.Response(503, content=drip())
 
     with pytest.raises(UpstreamLost, match=r"within 0\.1 s") as raised:
         await ask(answer, timeout=0.1)
     assert raised.value.timed_out
     assert raised.value.outcome_unknown
+
+
+async def test_a_200_that_does_not_end_in_time_was_billed_and_is_never_asked_again() -> None:
+    async def drip() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.01)
+            yield b" "
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=drip())
+
+    with pytest.raises(UpstreamNonsense, match="broke off"):
+        await ask(answer, timeout=0.1)
 
 
 async def test_no_error_holds_the_key_the_url_or_a_text() -> None:
@@ -243,15 +256,17 @@ async def test_no_error_holds_the_key_the_url_or_a_text() -> None:
         assert not [word for word in (SECRET, "jina.test", "somebody") if word in told]
 
 
-@pytest.mark.parametrize(("kind", "unknown"), [("drop", True), ("refuse", True), ("halfway", True)])
-async def test_a_connection_lost_on_the_network_may_have_been_billed(kind: str, unknown: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ours"), [("drop", UpstreamLost), ("refuse", UpstreamLost), ("halfway", UpstreamNonsense)]
+)
+async def test_a_connection_lost_on_the_network_may_have_been_billed(kind: str, ours: type[UpstreamError]) -> None:
     standin = StandIn()
     standin.fail_next(Fault(kind))  # type: ignore[arg-type]
     with hosted(standin) as url:
         client = Client(Deployment("one", f"{url}/v1", "jina_key"))
-        with pytest.raises(UpstreamLost) as raised:
+        with pytest.raises(ours) as raised:
             await client.post(Endpoint.EMBEDDINGS, BODY)
-        assert raised.value.outcome_unknown is unknown
+        assert raised.value.outcome_unknown
         assert orjson.loads(await client.post(Endpoint.EMBEDDINGS, BODY))["data"]
         await client.close()
 

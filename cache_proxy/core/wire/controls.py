@@ -13,6 +13,9 @@ _FLAGS = ("no-cache", "no-store", "use-cache")
 _SECONDS = ("ttl", "s-maxage", "s-max-age")
 KNOWN = (*_FLAGS, *_SECONDS, "namespace")
 
+CENTURY = 100 * 365 * 24 * 3600.0
+"""The longest ttl there is: no store can count to some that JSON can say."""
+
 _PLAIN = Controls()
 _OFF = Controls(read=False, store=False)
 
@@ -27,15 +30,16 @@ def read(body: Body, header: str | None, *, default_off: bool = False) -> Contro
         return _OFF if default_off else _PLAIN
     words = _body_words(said)
     directives = _directives(header)
+    said_in_header = {name for name, _ in directives}
     if default_off and not words.get("use-cache"):
-        return _OFF._replace(only_if_cached="only-if-cached" in directives)
-    ages = [age for age in (words.get("s-maxage"), words.get("s-max-age"), _age(directives)) if age is not None]
+        return _OFF._replace(only_if_cached="only-if-cached" in said_in_header)
+    ages = [age for age in (words.get("s-maxage"), words.get("s-max-age"), *_ages(directives)) if age is not None]
     return Controls(
-        read=not (words.get("no-cache") or "no-cache" in directives),
-        store=not (words.get("no-store") or "no-store" in directives),
-        ttl=words.get("ttl"),
+        read=not (words.get("no-cache") or "no-cache" in said_in_header),
+        store=not (words.get("no-store") or "no-store" in said_in_header),
+        ttl=None if words.get("ttl") is None else min(words["ttl"], CENTURY),
         max_age=min(ages, default=None),
-        only_if_cached="only-if-cached" in directives,
+        only_if_cached="only-if-cached" in said_in_header,
         namespace=words.get("namespace") or "",
     )
 
@@ -64,15 +68,14 @@ def _check_word(name: str, value: Json) -> None:
         raise RequestError(f"`{field}` must be a number of seconds.", param=field, code="wrong_type")
 
 
-def _directives(header: str | None) -> dict[str, str]:
+def _directives(header: str | None) -> list[tuple[str, str]]:
     pairs = (word.strip().partition("=") for word in (header or "").split(","))
-    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs if name.strip()}
+    return [(name.strip().lower(), value.strip().strip('"')) for name, _, value in pairs if name.strip()]
 
 
-def _age(directives: dict[str, str]) -> float | None:
-    value = directives.get("max-age")
-    if value is None:
-        return None
-    if not (value.isascii() and value.isdigit()):
+def _ages(directives: list[tuple[str, str]]) -> list[float]:
+    """Every ``max-age``; of several the smallest counts."""
+    values = [value for name, value in directives if name == "max-age"]
+    if not all(value.isascii() and value.isdigit() for value in values):
         raise RequestError("Cache-Control: max-age must be a whole number of seconds.", param="Cache-Control")
-    return float(value)
+    return [float(value) for value in values]

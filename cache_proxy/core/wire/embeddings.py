@@ -11,7 +11,7 @@ from cache_proxy.core import numbers
 from cache_proxy.core.catalog import EMBEDDING_FIELDS, TYING_FIELDS, Model
 from cache_proxy.core.wire import reply as replies
 from cache_proxy.core.wire.fields import OURS, Body, check_type, pick, rename, resolve, ties_items
-from cache_proxy.core.wire.items import has_several, read_item, read_list
+from cache_proxy.core.wire.items import has_several, image_in, read_item, read_list, takes_images
 from cache_proxy.errors import RequestError, UpstreamNonsense
 from cache_proxy.models import (
     Ask,
@@ -62,6 +62,8 @@ def _items(body: Body, model: Model) -> tuple[tuple[Item, ...], bool]:
     name, value = pick(body, INPUT)
     if value is None:
         raise RequestError("`input` is required.", param="input", code="missing_field")
+    if takes_images(model):
+        value = list(map(image_in, value)) if type(value) is list else image_in(value)
     if type(value) is list and (not value or type(value[0]) is not int):
         return read_list(value, name, model), False
     item = read_item(value, name, None, model)
@@ -152,6 +154,34 @@ def _check_widths(members: Iterable[Numbers | Text]) -> None:
     widths = {member.array.shape[-1] for member in members if isinstance(member, Numbers)}
     if len(widths) > 1:
         raise UpstreamNonsense("the embeddings in the upstream's answer differ in width")
+
+
+def check(reply: Reply, ask: Ask, model: Model) -> None:
+    """Raise ``UpstreamNonsense`` for vectors that this model can not have made for this request.
+
+    One reply can not tell that its only vector is too short; the catalog can.
+    """
+    if not model.known or model.sparse or ask.shape is Shape.VERBATIM:
+        return
+    if "return_multivector" in ask.params and "return_multivector" not in model.embedding:
+        # The model does not have the field: Jina ignores it, another server may not.
+        return
+    in_rows = model.rows or bool(ask.params.get("return_multivector"))
+    widths = None if in_rows and not model.rows else _widths(ask.params.get("dimensions"), model)
+    for value in reply.values:
+        for member in value.members if isinstance(value, Group) else (value,):
+            if not isinstance(member, Numbers) or (member.array.ndim == 2) is not in_rows:
+                raise UpstreamNonsense("an embedding in the upstream's answer is of another shape than this model's")
+            if widths and member.array.shape[-1] not in widths:
+                raise UpstreamNonsense("an embedding in the upstream's answer is not as wide as was asked")
+
+
+def _widths(dimensions: Json, model: Model) -> frozenset[int]:
+    """How wide a vector may be. Asked for more than it has, a model may give what it has."""
+    native = model.dimensions or 0
+    if type(dimensions) is not int:
+        return frozenset({native})
+    return frozenset({dimensions, min(dimensions, native) if "dimensions" in model.embedding else native})
 
 
 def fragment(value: Numbers | Text, encoding: str) -> tuple[bytes, bytes]:

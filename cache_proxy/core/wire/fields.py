@@ -16,6 +16,7 @@ OURS = frozenset({"model", "user", "metadata", "litellm_metadata", "cache"})
 REFUSED = ("api_key", "api_base", "base_url")
 """LiteLLM's SDK takes these as arguments; in a request body they would be a way to spend or to send elsewhere."""
 
+_LONGEST_NAME = 256
 _NAMES = {bool: "true or false", int: "a whole number", str: "a string"}
 
 
@@ -49,8 +50,14 @@ def refuse_secrets(body: Body) -> None:
 def model_name(body: Body) -> str:
     """The model that is asked for."""
     name = body.get("model")
-    if type(name) is not str or not name:
-        raise RequestError("`model` is required and must be a string.", param="model")
+    if name is None or name == "":
+        raise RequestError("`model` is required.", param="model", code="missing_field")
+    if type(name) is not str or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise RequestError(
+            f"`model` must be a string of at most {_LONGEST_NAME} printable characters.",
+            param="model",
+            code="wrong_type",
+        )
     return name
 
 

@@ -5,6 +5,7 @@ Spellings: a string; ``{"text"}``; ``{"image"}``, ``{"audio"}``, ``{"video"}``, 
 ``{"content": […]}``, several parts that make one embedding (v5-omni); a list of token ids (other servers).
 """
 
+import re
 from collections.abc import Iterable
 
 from cache_proxy.core.catalog import Model
@@ -15,6 +16,9 @@ from cache_proxy.models import Item, Json, Kind
 _MEDIA = {"image": Kind.IMAGE, "audio": Kind.AUDIO, "video": Kind.VIDEO, "pdf": Kind.PDF}
 # Looking a member up in its enum is slow on Python 3.11, and these are looked up for every item.
 _TEXT, _PDF, _OTHER = Kind.TEXT, Kind.PDF, Kind.OTHER
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]*")
+_ENOUGH = 2048
+"""Characters in which a URL shows itself."""
 _OLD_IMAGE_FIELDS = ("url", "bytes")
 
 
@@ -23,6 +27,19 @@ def read_list(value: Json, name: str, model: Model) -> tuple[Item, ...]:
     if not value:
         raise RequestError(f"`{name}` list cannot be empty.", param=name, code="empty_list")
     return tuple([read_item(member, name, place, model) for place, member in enumerate(value)])
+
+
+def takes_images(model: Model) -> bool:
+    """Whether the catalog knows that this model takes images."""
+    return model.known and "image" in model.inputs
+
+
+def image_in(value: Json) -> Json:
+    """LiteLLM's spelling of an image, a bare ``data:image/…;base64,`` string, as Jina's; anything else as it is."""
+    if type(value) is not str or not value.startswith("data:image/"):
+        return value
+    head, comma, data = value.partition(",")
+    return {"image": data} if comma and head.endswith(";base64") else value
 
 
 def has_several(items: Iterable[Item]) -> bool:
@@ -36,7 +53,7 @@ def has_several(items: Iterable[Item]) -> bool:
 def read_item(value: Json, name: str, place: int | None, model: Model) -> Item:
     """One item; ``name`` and ``place`` say where it stood, for the complaint."""
     if type(value) is str:
-        return _text(value, name, place, model)
+        return _text(value, name, place)
     if type(value) is dict and value:
         return _object(value, name, place, model)
     if type(value) is list and value and all(type(token) is int for token in value):
@@ -44,22 +61,12 @@ def read_item(value: Json, name: str, place: int | None, model: Model) -> Item:
     raise _not_an_item(name, place)
 
 
-def _text(value: str, name: str, place: int | None, model: Model) -> Item:
-    if value.startswith("data:image/") and model.known and "image" in model.inputs:
-        return _data_uri(value)
+def _text(value: str, name: str, place: int | None) -> Item:
     try:
         return Item(_TEXT, value.encode(), value)
     except UnicodeEncodeError:
         field = _field(name, place)
         raise RequestError(f"`{field}` holds a lone surrogate: it is not text.", param=field) from None
-
-
-def _data_uri(value: str) -> Item:
-    # LiteLLM sends such a string to an image model as the image it holds, and callers rely on it.
-    head, comma, data = value.partition(",")
-    if not comma or not head.endswith(";base64"):
-        return Item(Kind.TEXT, value.encode(), value)
-    return _media("image", data)
 
 
 def _object(value: dict[str, Json], name: str, place: int | None, model: Model) -> Item:
@@ -70,11 +77,11 @@ def _object(value: dict[str, Json], name: str, place: int | None, model: Model) 
         if field == "text":
             if type(content) is not str:
                 raise _not_a_string(name, place, field)
-            return _text(content, name, place, model)
-        if field in _MEDIA or (field in _OLD_IMAGE_FIELDS and model.known and "image" in model.inputs):
+            return _text(content, name, place)
+        if field in _MEDIA or (field in _OLD_IMAGE_FIELDS and takes_images(model)):
             if type(content) is not str:
                 raise _not_a_string(name, place, field)
-            return _media(field if field in _MEDIA else "image", content)
+            return _media(field if field in _MEDIA else "image", content, is_url=field == "url")
         if field == "content" and type(content) is list:
             return Item(Kind.FUSED, encode(content), value, any(map(_is_remote, content)))
     return as_it_is(value)
@@ -85,8 +92,13 @@ def as_it_is(value: Json) -> Item:
     return Item(Kind.OTHER, encode(value), value, _is_remote(value))
 
 
-def _media(field: str, content: str) -> Item:
-    return Item(_MEDIA[field], content.encode(), {field: content}, _is_url(content))
+def _media(field: str, content: str, *, is_url: bool) -> Item:
+    return Item(_MEDIA[field], content.encode(), {field: content}, is_url or not _is_inline(content))
+
+
+def _is_inline(content: str) -> bool:
+    """Whether this is the content itself. A URL always has a dot or a colon, and neither is in base64."""
+    return content.startswith("data:") or _BASE64.fullmatch(content[:_ENOUGH]) is not None
 
 
 def _is_remote(value: Json) -> bool:

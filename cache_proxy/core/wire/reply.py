@@ -9,6 +9,8 @@ from cache_proxy.errors import UpstreamNonsense
 from cache_proxy.models import Item, Json
 
 _LONGEST_NAME = 255
+_TOO_MANY = 2**31
+"""No call costs as many tokens: a larger number is no count."""
 
 
 def parse(raw: bytes) -> dict[str, Json]:
@@ -61,12 +63,20 @@ def model_name(parsed: dict[str, Json], asked: str) -> str:
     return name if type(name) is str and name != asked and len(name.encode()) <= _LONGEST_NAME else ""
 
 
+def billed(raw: bytes) -> int:
+    """The tokens that an answer which makes no sense says it cost; 0 where it does not even say that."""
+    try:
+        return tokens(parse(raw), ())[0]
+    except UpstreamNonsense:
+        return 0
+
+
 def tokens(parsed: dict[str, Json], items: Sequence[Item]) -> tuple[int, bool]:
     """The tokens billed, and whether the upstream said so or they are estimated here."""
     usage = parsed.get("usage")
     if type(usage) is dict:
         for name in ("total_tokens", "prompt_tokens", "input_tokens"):
             count = usage.get(name)
-            if type(count) is int and count >= 0:
+            if type(count) is int and 0 <= count < _TOO_MANY:
                 return count, True
     return sum(map(estimate, items)), False

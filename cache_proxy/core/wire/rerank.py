@@ -160,8 +160,13 @@ def read_reply(raw: bytes, ask: Ask, items: Sequence[Item]) -> Reply:
     return Reply(values, replies.model_name(parsed, ask.model), tokens, counted)
 
 
+def check(_reply: Reply, _ask: Ask, _model: Model) -> None:
+    """Nothing more than :func:`read_reply` found is known of a ranking."""
+
+
 def _score(row: dict[str, Json], spelled: Spelling) -> Numbers:
-    score = numbers.parse([row.get("relevance_score")], spelled)
+    given = row.get("relevance_score")
+    score = numbers.parse([given], spelled) if type(given) in (float, int) else None
     if score is None:
         raise UpstreamNonsense("a result in the upstream's answer has no finite relevance_score")
     return score
