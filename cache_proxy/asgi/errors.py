@@ -105,7 +105,7 @@ def _internal() -> ErrorReply:
 def _refused(error: UpstreamRefused) -> ErrorReply:
     headers = _retry_after(error.retry_after) if error.retry_after is not None else ()
     if not error.body:
-        told = "The upstream refused a call that carried this request's items together with others'."
+        told = "The upstream refused the call and said nothing, or nothing that is this caller's to read."
         return _ours(error.status, told, "upstream_error", f"upstream_{error.status}", None, headers)
     content_type = error.content_type.encode("latin-1", "replace")
     return ErrorReply(error.status, error.body, f"upstream_{error.status}", headers, content_type)

@@ -110,6 +110,24 @@ async def test_a_wrong_or_missing_key_is_401_and_spends_nothing(
     assert standin.call_count == 0
 
 
+async def test_an_empty_key_header_is_as_good_as_none(standin: StandIn, tmp_path: Path) -> None:
+    async with guarded(standin, tmp_path, document=KEYED) as app:
+        right = (b"authorization", b"Bearer " + KEY)
+        assert (await embed(app, LOCAL, JSON, (b"x-litellm-api-key", b""), right)).status == 200
+
+
+@pytest.mark.parametrize(
+    "twice", [(b"host", b"evil.test"), (b"origin", b"http://evil.test"), (b"content-type", b"a/b")]
+)
+async def test_without_keys_no_header_that_counts_may_come_twice(
+    standin: StandIn, tmp_path: Path, twice: tuple[bytes, bytes]
+) -> None:
+    async with guarded(standin, tmp_path, "loopback") as app:
+        answer = await embed(app, twice, LOCAL, JSON, (b"origin", b"http://localhost:4000"))
+    assert (answer.status, code(answer)) == (400, "invalid_header")
+    assert standin.call_count == 0
+
+
 async def test_litellms_own_header_wins_over_authorization(standin: StandIn, tmp_path: Path) -> None:
     async with guarded(standin, tmp_path, document=KEYED) as app:
         answer = await embed(app, (b"authorization", b"Bearer theirs"), (b"x-litellm-api-key", KEY))
@@ -217,7 +235,17 @@ async def test_a_server_without_keys_serves_no_other_machine(standin: StandIn, t
 
 @pytest.mark.parametrize(
     "host",
-    [b"", b"evil.test", b"localhost.evil.test", b"127.0.0.1.evil.test", b"[", b"evil.test@localhost:x", b"10.0.0.1"],
+    [
+        b"",
+        b"evil.test",
+        b"localhost.evil.test",
+        b"127.0.0.1.evil.test",
+        b"[",
+        b"evil.test@localhost:x",
+        b"10.0.0.1",
+        b"localhost#.evil.test",
+        b"localhost/.evil.test",
+    ],
 )
 async def test_a_name_that_leads_here_from_outside_is_refused(standin: StandIn, tmp_path: Path, host: bytes) -> None:
     async with guarded(standin, tmp_path, "loopback") as app:

@@ -227,3 +227,11 @@ async def test_a_callers_own_request_id_is_kept_if_it_is_fit_for_a_log(client: h
 async def test_a_single_item_tells_its_key_and_several_do_not(client: httpx.AsyncClient) -> None:
     assert len((await embed(client, "a")).headers["x-litellm-cache-key"]) == 64
     assert "x-litellm-cache-key" not in (await embed(client, "a", "b")).headers
+
+
+async def test_a_second_line_of_cache_control_does_not_hide_the_first(client: httpx.AsyncClient) -> None:
+    lines = [("cache-control", "no-store"), ("cache-control", "max-age=60")]
+    body = {"model": "jina-embeddings-v3", "input": "twice told"}
+    for _ in range(2):
+        response = await client.post("/embeddings", json=body, headers=lines)
+        assert response.headers["cache-status"].startswith("cache-proxy; fwd=miss; detail")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cache_proxy.core.wire.controls import read
+from cache_proxy.core.wire.controls import CENTURY, read
 from cache_proxy.errors import RequestError
 from cache_proxy.models import Controls
 
@@ -108,3 +108,12 @@ def test_default_off_refuses_bad_words_all_the_same() -> None:
 )
 def test_only_a_request_that_reads_and_stores_may_share_a_trip(controls: Controls, shared: bool) -> None:
     assert controls.shared is shared
+
+
+def test_of_several_ages_the_smallest_counts_and_no_directive_hides_another() -> None:
+    told = read({}, "max-age=60, no-store, max-age=5, max-age=10")
+    assert (told.max_age, told.store) == (5.0, False)
+
+
+def test_a_ttl_beyond_what_stores_can_count_to_is_a_century() -> None:
+    assert read({"cache": {"ttl": 1e16}}, None).ttl == CENTURY

@@ -243,3 +243,36 @@ def test_no_reply_whatever_raises_anything_but_nonsense(raw: bytes) -> None:
     ):
         with suppress(UpstreamNonsense):
             read(asked, raw)
+
+
+@pytest.mark.parametrize("score", [[0.5], [0.5, 0.1], True, "0.5", None, {}])
+@pytest.mark.parametrize("model", ["jina-reranker-v2-base-multilingual", LISTWISE])
+def test_a_score_that_is_no_number_is_nonsense(score: Json, model: str) -> None:
+    refused(rank(["a"], model), {"results": [{"index": 0, "relevance_score": score}], "usage": {"total_tokens": 3}})
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "wrong", "right"),
+    [
+        ("jina-embeddings-v3", {}, [1.0] * 1023, [1.0] * 1024),
+        ("jina-embeddings-v3", {"dimensions": 8}, [1.0] * 1024, [1.0] * 8),
+        ("jina-embeddings-v3", {}, [[1.0] * 1024], [1.0] * 1024),
+        ("jina-embeddings-v5-text-nano", {"dimensions": 1024}, [1.0] * 512, [1.0] * 768),
+        ("jina-colbert-v2", {}, [1.0] * 128, [[1.0] * 128]),
+        ("jina-colbert-v2", {"dimensions": 64}, [[1.0] * 128], [[1.0] * 64]),
+        ("jina-embeddings-v4", {"return_multivector": True}, [1.0] * 2048, [[1.0] * 128]),
+    ],
+)
+def test_a_vector_that_this_model_can_not_have_made_is_nonsense(
+    model: str, fields: dict[str, Json], wrong: Json, right: Json
+) -> None:
+    asked = embed("a", model, **fields)
+    wire = WIRES[asked.ask.endpoint]
+    wire.check(read(asked, rows(right)), asked.ask, asked.target.spec)
+    with pytest.raises(UpstreamNonsense):
+        wire.check(read(asked, rows(wrong)), asked.ask, asked.target.spec)
+
+
+def test_a_model_that_nobody_knows_may_answer_in_any_width() -> None:
+    asked = embed("a", "bge-m3")
+    WIRES[asked.ask.endpoint].check(read(asked, rows([1.0] * 7)), asked.ask, asked.target.spec)
