@@ -44,11 +44,6 @@ class Gate:
         self._digest = None if master_key is None else _digest(master_key.get_secret_value().encode())
         self._auth = auth
 
-    @property
-    def is_keyless(self) -> bool:
-        """Whether anybody gets in without a key."""
-        return self._digest is None
-
     async def admit(self, exchange: Exchange) -> str:
         """Who this is, for the record: ``master``, ``local``, ``open`` or what the app's callable says."""
         if self._digest is not None and self._has_master_key(exchange):

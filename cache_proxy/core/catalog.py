@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from cache_proxy.models import PICO, Endpoint
 
-PRICES_AS_OF = "2026-09-17"
 USUAL_PRICE = 5 * PICO // 10**8  # 0.05 USD per million tokens
 NANO_PRICE = 2 * PICO // 10**8
 
