@@ -22,7 +22,8 @@ from cache_proxy.settings import CacheSettings, Cooldown, DeploymentSettings, Ow
 from cache_proxy.standin import StandIn
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lanes import Lanes
-from cache_proxy.wiring import GIB, MIB, Wired, build_store, names, policy
+from cache_proxy.wiring import MIB, Wired, build_store, names, policy
+from cache_proxy.wiring.stores import GIB
 from tests.support import proxy, settings_for
 
 pytestmark = pytest.mark.anyio

@@ -23,11 +23,11 @@ from cache_proxy.settings.own import OwnSettings
 from cache_proxy.settings.providers import base_url, upstream_of
 from cache_proxy.settings.references import environment, peek, resolve
 from cache_proxy.settings.routes import Route, route
-from cache_proxy.settings.sections import Alias, Document
+from cache_proxy.settings.sections import Alias, Document, reveal
 
 __all__ = [
     "Alias", "CacheSettings", "Cooldown", "DeploymentSettings", "OwnSettings", "RedisSettings", "Route", "Settings",
-    "base_url", "load", "parse",
+    "base_url", "load", "parse", "reveal",
 ]  # fmt: skip
 
 MASTER_KEY_VARIABLES = ("CACHE_PROXY_MASTER_KEY", "LITELLM_MASTER_KEY")

@@ -176,3 +176,8 @@ class Document(Section):
     router_settings: RouterSettings = RouterSettings()
     general_settings: GeneralSettings = GeneralSettings()
     cache_proxy_settings: OwnSettings = OwnSettings()
+
+
+def reveal(value: SecretStr | None) -> str | None:
+    """The secret itself, for the one who has to send it."""
+    return None if value is None else value.get_secret_value()
