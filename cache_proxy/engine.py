@@ -9,7 +9,6 @@ from cache_proxy.core import answer, plan
 from cache_proxy.core.asked import Asked, endpoint_of, understand
 from cache_proxy.core.names import Names
 from cache_proxy.core.renderings import Renderings
-from cache_proxy.core.wire.fields import model_name
 from cache_proxy.errand import Errand, Means
 from cache_proxy.errors import NotCached
 from cache_proxy.models import Endpoint, Entry, Json, Key, Plan
@@ -24,13 +23,14 @@ class Engine:
         self.means = means
         self._renderings = renderings
 
-    async def answer(
-        self, endpoint: Endpoint, body: Mapping[str, Json], story: Story, *, cache_control: str | None = None
-    ) -> bytes:
-        """The reply's JSON; the story is told on the way. Raises ``RequestError``, ``NotCached``, ``UpstreamError``."""
-        asked = understand(endpoint, body, cache_control, self.names, self.means.policy)
+    def understand(self, endpoint: Endpoint, body: Mapping[str, Json], cache_control: str | None = None) -> Asked:
+        """What a request asks for: the same request always asks for the same. Raises ``RequestError``."""
+        return understand(endpoint, body, cache_control, self.names, self.means.policy)
+
+    async def answer(self, asked: Asked, story: Story) -> bytes:
+        """The reply's JSON; the story is told on the way. Raises ``NotCached``, ``UpstreamError``."""
         # Only a name that is known is told: anything else might be a text or a key in the wrong place.
-        story.model, story.upstream_model = model_name(body), asked.target.model
+        story.model, story.upstream_model = asked.name, asked.target.model
         story.price = asked.target.spec.price
         story.key = asked.seats[0].hex() if len(asked.seats) == 1 else None
         with self.means.flights.looking():
@@ -50,7 +50,7 @@ class Engine:
 
     def keys_of(self, body: Mapping[str, Json]) -> tuple[Key, ...]:
         """The keys under which the answer to this request is kept. Raises ``RequestError``."""
-        return understand(endpoint_of(body), body, None, self.names, self.means.policy).seats
+        return self.understand(endpoint_of(body), body).seats
 
     async def _look_up(self, asked: Asked) -> dict[Key, Entry]:
         if not asked.controls.read:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from cache_proxy.asgi import told
 from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
+from cache_proxy.asgi.understood import Memory, Understood
 from cache_proxy.core.wire.fields import parse_body
+from cache_proxy.engine import Engine
 from cache_proxy.errors import CacheProxyError
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.receipts import Story
-from cache_proxy.wiring import Wired
+from cache_proxy.wiring import Wired, requests_bytes
 
 CLIENT_GONE = 499
 """nginx's status for a client that left before it was answered; it stands in the log only."""
@@ -26,6 +28,7 @@ class Inference:
         self._wired = wired
         self._endpoint = endpoint
         self._body_limit = body_limit
+        self._memory = Memory(requests_bytes(wired.settings))
 
     async def __call__(self, exchange: Exchange, who: str) -> None:
         """Answer, and record the receipt whatever happens."""
@@ -51,11 +54,25 @@ class Inference:
         await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.who)))
 
     async def _answer(self, exchange: Exchange, story: Story) -> bytes:
-        body = parse_body(await exchange.body(self._body_limit))
-        story.user = _note(body.get("user"))
-        story.tags = _tags(exchange.header(b"x-litellm-tags"), body)
+        tags = exchange.header(b"x-litellm-tags")
+        if tags:
+            story.tags = _listed(tags)
+        raw = await exchange.body(self._body_limit)
         engine = self._wired.running or await self._wired.open()
-        return await engine.answer(self._endpoint, body, story, cache_control=exchange.joined(b"cache-control"))
+        understood = self._understand(engine, raw, exchange.joined(b"cache-control"), story)
+        return await engine.answer(understood.asked, story)
+
+    def _understand(self, engine: Engine, raw: bytes, cache_control: str | None, story: Story) -> Understood:
+        understood = self._memory.recall((raw, cache_control))
+        if understood is not None:
+            story.user, story.tags = understood.user, story.tags or understood.tags
+            return understood
+        body = parse_body(raw)
+        user, tags = _note(body.get("user")), _tags(body)
+        story.user, story.tags = user, story.tags or tags
+        understood = Understood(engine.understand(self._endpoint, body, cache_control), user, tags)
+        self._memory.remember((raw, cache_control), understood)
+        return understood
 
     def note(self, exchange: Exchange, reply: ErrorReply) -> None:
         """Record a request that was turned away at the gate."""
@@ -83,10 +100,13 @@ def _note(value: Json) -> str | None:
     return value[:_LONGEST_NOTE] if isinstance(value, str) and value else None
 
 
-def _tags(header: str | None, body: Mapping[str, Json]) -> tuple[str, ...]:
-    """LiteLLM's tags: a comma-separated header, or ``metadata.tags``."""
-    if header:
-        return tuple(tag.strip()[:_LONGEST_NOTE] for tag in header.split(",") if tag.strip())
+def _tags(body: Mapping[str, Json]) -> tuple[str, ...]:
+    """LiteLLM's tags in a body: ``metadata.tags``."""
     metadata = body.get("metadata")
     tags = metadata.get("tags") if isinstance(metadata, dict) else None
     return tuple(tag[:_LONGEST_NOTE] for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+
+def _listed(header: str) -> tuple[str, ...]:
+    """LiteLLM's tags in a header: separated by commas."""
+    return tuple(tag.strip()[:_LONGEST_NOTE] for tag in header.split(",") if tag.strip())

@@ -16,6 +16,8 @@ WIRES = {Endpoint.EMBEDDINGS: embeddings, Endpoint.RERANK: rerank}
 class Asked(NamedTuple):
     """A request that has been understood. ``seats`` is the key of each position, or one key for all of them."""
 
+    name: str
+    """The model, as the caller calls it."""
     ask: Ask
     view: View
     target: Target
@@ -40,7 +42,7 @@ def understand(
     if endpoint not in policy.endpoints:
         controls = Controls(read=False, store=False, only_if_cached=controls.only_if_cached)
     scope = keys.scope(ask, target.identity, (policy.namespace, controls.namespace))
-    return Asked(ask, view, target, controls, keys.seats(ask, scope))
+    return Asked(name, ask, view, target, controls, keys.seats(ask, scope))
 
 
 def endpoint_of(body: Mapping[str, Json]) -> Endpoint:

@@ -143,7 +143,7 @@ async def _ask(endpoint: Endpoint, kind: type[A], fields: dict[str, Any]) -> A:
     story = Story(os.urandom(16).hex(), endpoint.value, "sdk", time.time())
     engine, wired = await home.engine(options)
     try:
-        reply = await engine.answer(endpoint, body, story)
+        reply = await engine.answer(engine.understand(endpoint, body), story)
     except CacheProxyError as error:
         told = reply_to(error)
         wired.record(story.end(status=told.status, latency=time.perf_counter() - began, bytes_out=0, error=told.word))

@@ -19,7 +19,7 @@ from cache_proxy.upstream.lanes import Connection, Lanes, Rules
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
 
-__all__ = ["MIB", "Connect", "Wired", "build_store", "names", "policy"]
+__all__ = ["MIB", "Connect", "Wired", "build_store", "names", "policy", "requests_bytes"]
 
 log = logging.getLogger("cache_proxy")
 
@@ -86,8 +86,13 @@ class Wired:
 
 
 def _renderings_bytes(settings: Settings) -> int:
-    """Half of the memory is for entries, half for what they look like when written."""
-    return settings.own.memory_mib * MIB // 2 if settings.cache.enabled else 0
+    """Half of the memory is for entries, three eighths for what they look like when written."""
+    return settings.own.memory_mib * MIB * 3 // 8 if settings.cache.enabled else 0
+
+
+def requests_bytes(settings: Settings) -> int:
+    """A sixteenth of the memory for each endpoint's requests that came before."""
+    return settings.own.memory_mib * MIB // 16 if settings.cache.enabled else 0
 
 
 def _observers(settings: Settings, tally: Tally, lines: Lines) -> tuple[Observer, ...]:

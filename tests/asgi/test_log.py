@@ -54,6 +54,16 @@ async def logged(upstream: ASGIApp, folder: Path, lines: Kept, form: str = "json
     await wired.close()
 
 
+async def test_the_same_bytes_again_tell_of_their_caller_again(standin: StandIn, tmp_path: Path, lines: Kept) -> None:
+    body = {"model": V3, "input": ["a"], "user": "u1", "metadata": {"tags": ["t1"]}}
+    async with logged(standin, tmp_path, lines) as client:
+        for headers in ({}, {}, {"x-litellm-tags": "t2"}):
+            await client.post("/embeddings", json=body, headers=headers)
+    told = [orjson.loads(line) for line in lines]
+    assert [line["user"] for line in told] == ["u1"] * 3
+    assert [line["tags"] for line in told] == [["t1"], ["t1"], ["t2"]]
+
+
 async def test_a_line_says_who_asked_for_what_and_what_it_cost(standin: StandIn, tmp_path: Path, lines: Kept) -> None:
     async with logged(standin, tmp_path, lines) as client:
         await client.post("/embeddings", json={"model": V3, "input": ["a", "b", "a"]})

@@ -66,14 +66,14 @@ class House:
     async def ask(self, texts: Sequence[Json], **fields: Any) -> tuple[dict[str, Any], Story]:
         story = Story("id", "embeddings", "me", 0.0)
         body = {"model": MODEL, "input": list(texts), **fields}
-        return orjson.loads(await self.engine.answer(Endpoint.EMBEDDINGS, body, story)), story
+        return orjson.loads(await self.engine.answer(self.engine.understand(Endpoint.EMBEDDINGS, body), story)), story
 
     async def tell(self, texts: Sequence[Json], **fields: Any) -> tuple[Exception, Story]:
         """As ``ask``, for a request that must fail."""
         story = Story("id", "embeddings", "me", 0.0)
         body = {"model": MODEL, "input": list(texts), **fields}
         try:
-            await self.engine.answer(Endpoint.EMBEDDINGS, body, story)
+            await self.engine.answer(self.engine.understand(Endpoint.EMBEDDINGS, body), story)
         except Exception as error:
             return error, story
         raise AssertionError("it did not fail")
