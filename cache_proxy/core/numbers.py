@@ -26,6 +26,9 @@ _DECIMALS = 8
 _SMALLEST, _LARGEST = 1.01e-4, 1e15
 """Between these sizes all serializers write a number the same way."""
 
+_APART_FROM, _APART_TO = 0.99e-6, 1.01e-5
+"""Between these orjson writes a double with an exponent and a float32 without."""
+
 
 def spelling(raw: bytes) -> Spelling:
     """How the serializer behind this JSON text spells exponents: only Python pads them (``2e-05``)."""
@@ -47,12 +50,21 @@ def parse(received: Json, spelled: Spelling) -> Numbers | None:
 
 
 def _form(narrow: Array, doubles: Array) -> Form | None:
-    """How these doubles follow from the float32 array. Where two forms give them, both give the same text; the dearest
-    to try comes last."""
-    for form in (Form.WIDENED, Form.DECIMALS8, Form.FLOAT32):
+    """How these doubles follow from the float32 array. The dearest to try comes last: where two forms give them, both
+    give the same text, but for sizes that are written with an exponent as doubles and without one as float32."""
+    forms = [Form.WIDENED, Form.DECIMALS8, Form.FLOAT32]
+    if _written_apart(doubles).any():
+        forms = [Form.WIDENED, Form.FLOAT32, Form.DECIMALS8]
+    for form in forms:
         if np.array_equal(_widen(narrow, form), doubles):
             return form
     return None
+
+
+def _written_apart(doubles: Array) -> NDArray[np.bool_]:
+    """Where orjson writes a double and the same number as float32 differently: ``1e-6`` and ``0.000001``."""
+    size = np.abs(doubles)
+    return (size > _APART_FROM) & (size < _APART_TO)
 
 
 def _doubles(received: Json) -> Array | None:

@@ -62,6 +62,9 @@ def test_what_a_float32_holds_takes_four_bytes(received: list[float], spelling: 
 
 
 @given(st.lists(SINGLES, min_size=1, max_size=20))
+@example([1e-06])
+@example([0.5, 1.5e-06])
+@example([1e-07])
 def test_the_shortest_float32_decimals_take_four_bytes_and_come_back_as_the_same_text(received: list[float]) -> None:
     text = orjson.dumps(np.array(received, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
     value = parse(orjson.loads(text))
