@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help run demo test test-slow check format bench lock clean
+.PHONY: help run demo test test-slow check format bench faults lock clean
 help:
 	@echo "make run       start the server on 127.0.0.1:4000"
 	@echo "make demo      show what the cache saves; needs no key"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow run the long fault and kill tests too"
 	@echo "make check     format, lint, types, import contracts, sizes"
 	@echo "make bench     measure side by side"
+	@echo "make faults    bring faults upon real stores under load, and print what it cost"
 	@echo "make lock      pin the newest allowed dependencies again"
 
 $(VENV)/made:
@@ -52,6 +53,9 @@ format: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
+
+faults: $(VENV)/dev
+	$(BIN)/python -m tests.faults
 
 lock:
 	$(PYTHON) -m venv $(VENV)/lock

@@ -71,7 +71,7 @@ async def _measured(
     async with opened(upstream, home, document) as (app, wired):
         engine = await wired.open()
         return [
-            await _compared(options, app, engine.keys_of, read, (wired.store.name, model, encoding), limit)
+            await _compared(options, app, engine.keys_of, read, (engine.means.store.name, model, encoding), limit)
             for model in (bodies.MODEL, bodies.WIDENED)
             for encoding in ENCODINGS
         ]

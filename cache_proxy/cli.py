@@ -1,6 +1,10 @@
 """The command ``cache-proxy``. The work is elsewhere."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -10,6 +14,8 @@ from cache_proxy.errors import ConfigError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4000
+CONFIG_VARIABLES = ("CACHE_PROXY_CONFIG", "CONFIG_FILE_PATH")
+"""Ours, and LiteLLM's."""
 
 
 class ServeByDefault(click.Group):
@@ -37,7 +43,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--config", "-c", envvar="CACHE_PROXY_CONFIG", help="A LiteLLM config.yaml. Without: the environment.")
+@click.option("--config", "-c", envvar=CONFIG_VARIABLES, help="A LiteLLM config.yaml. Without: the environment.")
 @click.option(
     "--host", default=DEFAULT_HOST, show_default=True, envvar="CACHE_PROXY_HOST", help="Address to listen on."
 )
@@ -48,9 +54,55 @@ def main() -> None:
 )  # fmt: skip
 def serve(config: str | None, host: str, port: int, workers: int) -> None:
     """Start the server."""
-    from cache_proxy import serving
+    with _ended_by_sigterm():
+        from cache_proxy import serving
 
-    serving.serve(config, host, port, workers)
+        serving.serve(config, host, port, workers)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process with 0: while it starts, and once uvicorn, which sends it on when it is done, has ended.
+
+    Without a handler, the first process of a container would not even notice a SIGTERM that comes while it starts.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@main.command()
+@click.option("--config", "-c", envvar=CONFIG_VARIABLES, help="A LiteLLM config.yaml. Without: the environment.")
+@click.option("--format", "form", default="text", type=click.Choice(["text", "json"]), help="For people or programs.")
+@click.option("--offline", is_flag=True, help="Connect to nothing, open no folder.")
+@click.pass_context
+def check(ctx: click.Context, config: str | None, form: str, offline: bool) -> None:
+    """Say what a configuration would do. Ends with 0, with 1 if something is missing, with 2 if it is refused."""
+    from cache_proxy import check as checking
+    from cache_proxy.check import output
+
+    found = checking.check(config, offline=offline)
+    if form == "json":
+        click.echo(output.as_json(found))
+    else:
+        output.show(found)
+    ctx.exit(found.exit_code)
+
+
+@main.command()
+@click.option("--format", "form", default="json", type=click.Choice(["json", "markdown"]), help="Which of the two.")
+def schema(form: str) -> None:
+    """Print what the file may hold: a JSON Schema for editors, or the tables of docs/config.md."""
+    from cache_proxy.settings import schema as schemas
+    from cache_proxy.settings import table
+
+    click.echo(schemas.text() if form == "json" else table.markdown(), nl=False)
 
 
 @main.command()

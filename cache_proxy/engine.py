@@ -9,19 +9,24 @@ from cache_proxy.core import answer, plan
 from cache_proxy.core.asked import Asked, endpoint_of, understand
 from cache_proxy.core.names import Names
 from cache_proxy.core.renderings import Renderings
+from cache_proxy.core.understood import Memory
 from cache_proxy.errand import Errand, Means
 from cache_proxy.errors import NotCached
 from cache_proxy.models import Endpoint, Entry, Json, Key, Plan
 from cache_proxy.receipts import Story
+from cache_proxy.unreadable import Unreadable
 
 
 class Engine:
     """Answers requests. One per event loop; see ``wiring`` for how it is made."""
 
-    def __init__(self, names: Names, means: Means, renderings: Renderings) -> None:
+    def __init__(self, names: Names, means: Means, renderings: Renderings, requests_bytes: int = 0) -> None:
+        """``requests_bytes`` is the room for each endpoint's requests that came before."""
         self.names = names
+        self.before = {endpoint: Memory(requests_bytes) for endpoint in Endpoint}
         self.means = means
         self._renderings = renderings
+        self._unreadable = Unreadable(means.store.name)
 
     def understand(self, endpoint: Endpoint, body: Mapping[str, Json], cache_control: str | None = None) -> Asked:
         """What a request asks for: the same request always asks for the same. Raises ``RequestError``."""
@@ -65,7 +70,10 @@ class Engine:
     async def _read(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         frames = await self.means.store.get_many(keys)
         opened = ((key, self._renderings.open(key, frame)) for key, frame in frames.items())
-        return {key: entry for key, entry in opened if entry is not None}
+        entries = {key: entry for key, entry in opened if entry is not None}
+        if len(entries) < len(frames):
+            self._unreadable.add(len(frames) - len(entries))
+        return entries
 
     async def _pay(self, asked: Asked, planned: Plan, story: Story) -> Mapping[Key, Entry]:
         """The entries of all misses, paid here or joined; the story is told even where that fails."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
+from cache_proxy import lasting
 from cache_proxy.backends.base import Backend
 from cache_proxy.core import plan
 from cache_proxy.core.asked import WIRES, Asked, is_remote, keeping
-from cache_proxy.core.catalog import BATCH_LIMIT
 from cache_proxy.core.codec import seal
 from cache_proxy.core.spend import estimate
 from cache_proxy.core.wire.reply import billed
@@ -22,7 +22,8 @@ BLAMES_ITEMS = frozenset({400, 413, 422})
 """Statuses that are about what was sent, so that another caller's items may have earned them."""
 
 STORE_PATIENCE = 0.25
-"""Seconds a reply waits for its own values to be stored. A store that takes longer is written behind it."""
+"""Seconds a reply waits for its own values to be stored. A store that takes longer is written behind it, and for one
+that is known to ail nobody waits."""
 
 PURGE_PATIENCE = 5.0
 """Seconds a purge waits for writes under way. A store that takes longer is failing, and the purge will say so."""
@@ -45,7 +46,7 @@ class Means:
 
     def write(self, entries: Mapping[Key, Entry], ttl: float | None) -> "asyncio.Task[bool]":
         """Begin to store these entries. The task gives whether they were stored."""
-        task = asyncio.create_task(self._keep(entries, ttl))
+        task = lasting.start(self._keep(entries, ttl))
         self.writes.add(task)
         task.add_done_callback(self.writes.discard)
         return task
@@ -111,7 +112,7 @@ class Errand:
         return [(trip, False) for trip in others] + [(trip, True) for trip in self._lead(led, shared=shared)]
 
     def _lead(self, led: Sequence[Key], *, shared: bool) -> list[Trip]:
-        return [self._depart(batch, shared=shared) for batch in plan.batches(led, BATCH_LIMIT)]
+        return [self._depart(batch, shared=shared) for batch in plan.batches(led, self._asked.target.batch)]
 
     def _depart(self, batch: tuple[Key, ...], *, shared: bool) -> Trip:
         keeping = {key: self._keeping(key) for key in batch}
@@ -143,7 +144,7 @@ class Errand:
             entries = {key: entry for _, batch in batches for key, entry in batch.items()}
             purged = {key for key in entries if means.flights.is_purged(key, departed)}
             writing = asyncio.gather(*(means.write(_without(purged, batch), ttl) for ttl, batch in batches))
-            await asyncio.wait({writing}, timeout=STORE_PATIENCE)
+            await asyncio.wait({writing}, timeout=0 if means.store.ailing else STORE_PATIENCE)
             land(Landed(entries, reply.tokens, sent.unknown, stored=writing.done() and any(writing.result())))
             await writing
 
@@ -170,7 +171,7 @@ class Errand:
         self.stored = self.stored or landed.stored
 
     def _may_be_anothers_fault(self, trip: Trip, outcome: BaseException) -> bool:
-        if trip.via != self._asked.target.deployments:
+        if trip.via != self._asked.target.deployments or (isinstance(outcome, UpstreamRefused) and outcome.personal):
             return True
         blamed = isinstance(outcome, UpstreamRefused) and outcome.status in BLAMES_ITEMS
         return blamed and not trip.keys <= self._own

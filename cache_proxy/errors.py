@@ -6,6 +6,7 @@
     │   └── ModelNotFound       no deployment answers to this model name
     ├── NotCached               ``only-if-cached`` was asked and something is missing; nothing was spent
     ├── StoreError              a store could not do its work (never reaches a caller: see ``backends/guarded.py``)
+    │   └── PartialAnswer       some of its servers could not; what the others hold comes with it
     └── UpstreamError           the trip to the upstream brought no answer
         ├── UpstreamRefused     the upstream answered with another status than 200
         ├── UpstreamLost        connection, time-out: no answer at all
@@ -14,6 +15,8 @@
 
 No message holds a secret or a text that a caller sent: messages are logged.
 """
+
+from collections.abc import Mapping
 
 
 class CacheProxyError(Exception):
@@ -68,6 +71,17 @@ class StoreError(CacheProxyError):
         self.refused = refused
 
 
+class PartialAnswer(StoreError):
+    """Some of a store's servers did not answer a look-up. ``found`` is what the others hold: less, never wrong.
+
+    The store itself leaves such servers alone for a while, so this says nothing against the store as a whole.
+    """
+
+    def __init__(self, message: str, found: Mapping[bytes, bytes], *, refused: bool = True) -> None:
+        super().__init__(message, refused=refused)
+        self.found = found
+
+
 class UpstreamError(CacheProxyError):
     """The trip to the upstream brought no answer.
 
@@ -85,8 +99,11 @@ class UpstreamRefused(UpstreamError):
     """The upstream answered with another status than 200.
 
     ``body`` is the upstream's own text. It may echo inputs (Jina's 422 does), so it is shown only to a caller
-    whose items alone were in the call, and never logged.
+    whose items alone were in the call, and never logged. ``personal`` says that it was about the caller who led the
+    call, and not about the operator's key: another caller may be welcome.
     """
+
+    personal: bool = False
 
     def __init__(
         self,

@@ -220,9 +220,25 @@ class Policy:
     max_items: int = 8192
 
 
+class Failure(str, Enum):
+    """What kind of failure a call ended with, as far as retries and rests tell them apart."""
+
+    AUTHENTICATION = "authentication"
+    """401, 402 and 403: this key is not good here."""
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate limit"
+    SERVER = "server"
+    """500."""
+    GATEWAY = "gateway"
+    """502: somebody before the upstream got no answer."""
+    UNAVAILABLE = "unavailable"
+    """503."""
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One place that answers for a model. ``api_key`` is a secret and kept out of the repr."""
+    """One place that answers for a model. ``api_key`` is a secret and kept out of the repr. Times are seconds."""
 
     id: str
     base_url: str
@@ -232,8 +248,17 @@ class Deployment:
     rpm: int | None = None
     tpm: int | None = None
     retries: int = 2
+    """How often a failed call is tried again, where ``retries_after`` does not say it for the kind of failure."""
+    retries_after: Mapping[Failure, int] = field(default_factory=dict)
+    allowed_fails: int = 3
+    """Failures in a row after which a deployment of a group rests, where ``allowed_fails_of`` does not say it."""
+    allowed_fails_of: Mapping[Failure, int] = field(default_factory=dict)
+    cooldown: float | None = 5.0
+    """How long it rests; ``None``: never."""
     weight: float = 1.0
     """Its share of the calls, beside the others of its group."""
     order: int = 1
     """Lower ones are used first, higher ones while those rest."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    verify: bool | str = True
+    """Whether the upstream must show a certificate that can be trusted; or the file of those to trust."""

@@ -16,16 +16,20 @@ from starlette.types import ASGIApp
 from cache_proxy import __version__
 from cache_proxy.asgi.auth import is_loopback
 from cache_proxy.asgi.standalone import CONFIG_VARIABLE
+from cache_proxy.backends.disk_place import check_writable
 from cache_proxy.errors import ConfigError
 from cache_proxy.reporting.logs import set_up_logging
 from cache_proxy.settings import RedisSettings, Settings, load
+from cache_proxy.wiring import build_store
 
 log = logging.getLogger("cache_proxy")
 
 WELL_KNOWN_KEY = "sk-1234"
 """The ``master_key`` of LiteLLM's samples: everybody knows it."""
 
-_GRACE = 30
+_GRACE = 10
+"""Seconds after the drain (``asgi/drain.py``) in which slow clients may read what was already written to them."""
+
 _START_PATIENCE = 30.0
 
 OPTIONS: dict[str, Any] = {
@@ -45,11 +49,13 @@ def serve(config: str | None, host: str, port: int, workers: int) -> None:
     settings = load(config)
     set_up_logging(settings.own.log_level)
     check_address(settings, host)
+    check_store(settings)
     if config:
         os.environ[CONFIG_VARIABLE] = os.path.abspath(config)  # noqa: PTH100  the workers may start elsewhere
     # Where it listens uvicorn says itself, and only once it does.
     log.info("cache-proxy %s, store: %s", __version__, store_of(settings))
-    for warning in warnings_of(settings, workers):
+    # A single worker is this process, and tells the warnings of its settings itself.
+    for warning in (*(settings.warnings if workers > 1 else ()), *warnings_of(settings, workers)):
         log.warning("%s", warning)
     uvicorn.run(
         "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **OPTIONS
@@ -69,6 +75,16 @@ def check_address(settings: Settings, host: str) -> None:
         log.warning("general_settings.master_key is the one of LiteLLM's samples, and %s is no loopback address", host)
 
 
+def check_store(settings: Settings) -> None:
+    """Raise ``ConfigError`` where the disk store's folder may not be written, or a plugin gives no store. A store
+    that is down is no reason.
+    """
+    # Made and let go of: what it refuses would end each worker, and each would be started again.
+    build_store(settings)
+    if settings.cache.enabled and settings.cache.kind == "disk":
+        check_writable(settings.cache.directory)
+
+
 def store_of(settings: Settings) -> str:
     """Which store is used and where it is, without what a URL may hold besides."""
     cache = settings.cache
@@ -76,12 +92,19 @@ def store_of(settings: Settings) -> str:
         return "off"
     if cache.kind == "redis":
         return f"redis at {_place(cache.redis or RedisSettings())}"
+    if cache.plugin is not None:
+        return cache.plugin.origin
     return f"disk in {cache.directory}" if cache.kind == "disk" else "memory of each worker"
 
 
 def _place(redis: RedisSettings) -> str:
     if redis.url is None:
-        return f"{redis.host}:{redis.port}"
+        servers = ", ".join(f"{node.host}:{node.port}" for node in redis.cluster or redis.sentinel_nodes)
+        if redis.cluster:
+            return f"the cluster of {servers}"
+        if redis.sentinel_nodes:
+            return f"{redis.service_name}, as the Sentinels {servers} know it"
+        return redis.unix_socket_path or f"{redis.host}:{redis.port}"
     parts = urlsplit(redis.url.get_secret_value())
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or RedisSettings().port}"
 

@@ -158,6 +158,15 @@ def test_workers_without_a_cache_have_nothing_to_purge() -> None:
         ({"cache_params": {"url": f"redis://me:{SECRET}@r/3"}}, "redis at r:6379"),
         ({"cache_params": {"url": f"rediss://me:{SECRET}@r:7"}}, "redis at r:7"),
         ({"cache_params": {"url": f"unix://me:{SECRET}@/run/redis.sock"}}, "redis at /run/redis.sock"),
+        ({"cache_params": {"unix_socket_path": "/run/redis.sock", "password": SECRET}}, "redis at /run/redis.sock"),
+        (
+            {"cache_params": {"redis_startup_nodes": [{"host": "a"}, {"host": "b", "port": 7}], "password": SECRET}},
+            "redis at the cluster of a:6379, b:7",
+        ),
+        (
+            {"cache_params": {"sentinel_nodes": [["s", 5]], "service_name": "main", "sentinel_password": SECRET}},
+            "redis at main, as the Sentinels s:5 know it",
+        ),
     ],
 )
 def test_the_store_is_told_with_its_place_and_without_its_secrets(section: dict[str, Any], told: str) -> None:
@@ -214,6 +223,26 @@ def test_a_wrong_number_of_workers_is_refused() -> None:
     ended = invoke("serve", "--workers", "0")
     assert ended.exit_code == 2
     assert "--workers" in ended.output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_certificates_that_can_not_be_read_are_refused_before_there_are_workers(tmp_path: Path, workers: str) -> None:
+    url = "rediss://cache.test:6379?ssl_ca_certs=/nowhere/ca.pem"
+    config = written(tmp_path, f"litellm_settings: {{cache: true, cache_params: {{type: redis, url: '{url}'}}}}")
+    ended = invoke("serve", "--config", config, "--workers", workers)
+    assert ended.exit_code == 2, ended.output
+    assert "ssl_ca_certs" in ended.output
+
+
+def test_check_refuses_a_folder_of_the_disk_store_as_serve_does(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("")
+    config = written(
+        tmp_path, f"litellm_settings: {{cache: true, cache_params: {{type: disk, disk_cache_dir: {place}}}}}"
+    )
+    told = [invoke(command, "--config", config) for command in ("serve", "check")]
+    assert [one.exit_code for one in told] == [2, 2]
+    assert all("disk_cache_dir" in one.output for one in told)
 
 
 def test_refusals_raise_our_own_error_below_the_command() -> None:

@@ -2,24 +2,28 @@
 
 import re
 import tomllib
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import click
 import pytest
 
 from cache_proxy.asgi import errors as asgi_errors
 from cache_proxy.asgi import middleware
 from cache_proxy.backends import Backend
+from cache_proxy.backends.contract import random_entries
 from cache_proxy.cli import main
 from cache_proxy.core.wire import controls, embeddings, rerank
+from cache_proxy.errors import StoreError
 from cache_proxy.receipts import Story
 from cache_proxy.reporting.logs import fields
-from cache_proxy.settings import OwnSettings
+from cache_proxy.settings import OwnSettings, redis
+from cache_proxy.settings.caching import TYPES
+from cache_proxy.settings.plugins import GROUP, OURS
 from cache_proxy.standin import Fault
 from cache_proxy.standin.faults import Kind
-from tests.backends.contract import StoreContract
+from tests.faults.registry import SCENARIOS
+from tests.faults.table import BEGIN, END
+from tests.pages import blocks, module
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,16 +90,26 @@ def test_every_field_of_the_log_line_is_on_the_operations_page() -> None:
     assert [name for name in fields(receipt) if f"`{name}`" not in page("docs/operations.md")] == []
 
 
-def test_every_option_of_serve_is_on_the_servers_page() -> None:
-    options = [option for param in main.commands["serve"].params for option in param.opts if option.startswith("--")]
-    assert [option for option in options if option not in page("docs/server.md")] == []
-    variables = [param.envvar for param in main.commands["serve"].params if isinstance(param, click.Option)]
-    assert [name for name in variables if f"`{name}`" not in page("docs/server.md")] == []
+PAGES = {"demo": "demo", "standin": "demo"}
+"""The page of a command, where it is not the server's."""
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_every_command_is_on_its_page_with_its_options_their_words_and_their_variables(command: str) -> None:
+    told = page(f"docs/{PAGES.get(command, 'server')}.md")
+    assert re.search(rf"cache-proxy {command}\b", told)
+    for param in main.commands[command].params:
+        assert [option for option in param.opts if option.startswith("--") and option not in told] == []
+        assert [word for word in getattr(param.type, "choices", ()) if word not in told] == []
+        variables = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
+        assert [name for name in variables if f"`{name}`" not in told] == []
 
 
 def test_every_variable_of_redis_is_on_the_configuration_page() -> None:
-    parts = ("URL", "HOST", "PORT", "USERNAME", "PASSWORD", "DB", "SSL", "NAMESPACE")
-    assert [part for part in parts if f"`REDIS_{part}`" not in page("docs/config.md")] == []
+    told = page("docs/config.md")
+    aliases = {"redis_url", "startup_nodes", "default_in_redis_ttl"}
+    assert [key for key in redis.KEYS - aliases if not re.search(rf"\b{redis.variable(key)}\b", told)] == []
+    assert "`REDIS_NAMESPACE`" in told
 
 
 def test_every_fault_of_the_stand_in_and_its_routes_are_on_its_page() -> None:
@@ -110,6 +124,11 @@ def test_every_option_of_the_demo_and_the_stand_in_is_on_their_page() -> None:
     params = [param for command in ("demo", "standin") for param in main.commands[command].params]
     options = [option for param in params for option in param.opts if option.startswith("--")]
     assert [option for option in options if f"`{option} " not in page("docs/demo.md")] == []
+
+
+def test_every_fault_has_its_measured_row_on_the_operations_page() -> None:
+    written = page("docs/operations.md").partition(BEGIN)[2].partition(END)[0]
+    assert re.findall(r"^\| `([a-z_]+)` \|", written, re.MULTILINE) == list(SCENARIOS)
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -139,18 +158,44 @@ def test_every_link_between_the_pages_leads_somewhere() -> None:
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
-def backend_on_the_page() -> type[Backend]:
-    (code,) = re.findall(r"```python\n(.*?)```", page("docs/writing-a-backend.md"), re.DOTALL)
-    namespace: dict[str, Any] = {}
-    exec(compile(code, "writing-a-backend.md", "exec"), namespace)  # noqa: S102  it is our own page
-    found: type[Backend] = namespace["DictBackend"]
-    return found
+STORE, SUITE = blocks("writing-a-backend.md", "python")
+LmdbBackend = module("lmdb_store", STORE).LmdbBackend
+TestTheBackendOnThePage = module("test_lmdb_store", SUITE).TestLmdbStore
 
 
-class TestTheBackendOnThePage(StoreContract):
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[Backend]:
-        store = backend_on_the_page()()
+@pytest.mark.anyio
+async def test_the_backend_on_the_page_keeps_its_bound_and_goes_on_when_it_is_reached(tmp_path: Path) -> None:
+    store = LmdbBackend(str(tmp_path), max_mib=1)
+    await store.open()
+    written = 0
+    for _ in range(60):
+        entries = random_entries(25, 4145)
+        assert await store.set_many(entries) is True
+        assert await store.get_many(list(entries)) == entries
+        written += sum(map(len, entries.values()))
+    assert written > 4 * 2**20
+    assert (tmp_path / "data.mdb").stat().st_size <= 2 * 2**20
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_a_failure_of_the_backend_on_the_page_is_a_store_error_without_its_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    store = LmdbBackend(str(tmp_path / "file"))
+    with pytest.raises(StoreError, match=r"^lmdb: FileExistsError$"):
         await store.open()
-        yield store
-        await store.close()
+    with pytest.raises(StoreError, match="not open"):
+        await store.get_many([b"key"])
+    await store.close()
+
+
+def test_what_can_be_asked_of_every_backend_is_on_its_page() -> None:
+    text = page("docs/writing-a-backend.md")
+    verbs = [name for name in vars(Backend) if not name.startswith("_") and callable(getattr(Backend, name))]
+    assert len(verbs) > 6
+    inner = {"get_strict", "forget"}  # only a wrapper of ours has more to say here than the default
+    assert [name for name in verbs if name not in inner and f"`{name}`" not in text] == []
+    assert [key for key in OURS - {"type"} if f"`{key}`" not in text] == []
+    assert [word for word in TYPES if f"`{word}`" not in text] == []
+    (entry_points,) = blocks("writing-a-backend.md", "toml")
+    assert tomllib.loads(entry_points)["project"]["entry-points"] == {GROUP: {"lmdb": "lmdb_store:LmdbBackend"}}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,18 +13,28 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from cache_proxy.backends import DiskBackend, GuardedBackend, MemoryBackend, RedisBackend, TieredBackend
+from cache_proxy.asgi.drain import Drain
+from cache_proxy.asgi.standalone import build
+from cache_proxy.backends import (
+    DiskBackend,
+    GuardedBackend,
+    MemoryBackend,
+    RedisBackend,
+    RedisClusterBackend,
+    TieredBackend,
+)
 from cache_proxy.core.catalog import MODELS, Ranking
 from cache_proxy.core.names import Target
 from cache_proxy.errors import ModelNotFound
-from cache_proxy.models import PICO, Endpoint
+from cache_proxy.models import PICO, Endpoint, Failure
 from cache_proxy.receipts import Story
-from cache_proxy.settings import CacheSettings, Cooldown, DeploymentSettings, OwnSettings, RedisSettings, Settings
+from cache_proxy.settings import CacheSettings, DeploymentSettings, OwnSettings, Plugin, RedisSettings, Settings
 from cache_proxy.standin import StandIn
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lanes import Lanes
-from cache_proxy.wiring import MIB, Wired, build_store, names, policy
+from cache_proxy.wiring import MIB, Wired, build_store, names, policy, requests_bytes
 from cache_proxy.wiring.stores import GIB
+from cache_proxy.wiring.targets import deployment
 from tests.support import proxy, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -81,8 +92,15 @@ async def asked(folder: Path, document: Document, body: Document, path: str = "/
 async def _memory(folder: Path) -> None:
     settings = with_own(folder, memory_mib=16)
     assert tier(settings).memory.max_bytes == 8 * MIB
-    assert Wired(settings)._build()._renderings._max_bytes == 8 * MIB
+    assert Wired(settings)._build()._renderings._max_bytes == 6 * MIB
+    assert requests_bytes(settings) == MIB
     assert isinstance(build_store(with_own(folder, memory_mib=0)), GuardedBackend)
+
+
+async def _draining(folder: Path) -> None:
+    server = build(with_own(folder, drain_seconds=7))
+    assert isinstance(server, Drain)
+    assert server._patience == 7
 
 
 async def _disk_size(folder: Path) -> None:
@@ -162,6 +180,7 @@ Check = Callable[[Path], Any]
 
 OWN: dict[str, Check] = {
     "memory_mib": _memory,
+    "drain_seconds": _draining,
     "disk_max_gib": _disk_size,
     "max_body_mib": _body_size,
     "max_items": _items,
@@ -212,6 +231,13 @@ def _redis(folder: Path) -> None:
     assert store.namespace == "cache-proxy"
 
 
+def _plugin(folder: Path) -> None:
+    settings = with_cache(folder)
+    plugin = Plugin("other", "somebody's", MemoryBackend, {"max_bytes": 7})
+    guarded = guard(dataclasses.replace(settings, cache=dataclasses.replace(settings.cache, plugin=plugin)))
+    assert cast("MemoryBackend", guarded.inner).max_bytes == 7
+
+
 def _ttl(folder: Path) -> None:
     assert policy(with_cache(folder, ttl=60)).ttl == 60
     assert policy(with_cache(folder)).ttl is None
@@ -241,6 +267,7 @@ CACHE: dict[str, Check] = {
     "kind": _kind,
     "directory": _directory,
     "redis": _redis,
+    "plugin": _plugin,
     "ttl": _ttl,
     "namespace": _namespace,
     "default_off": _default_off,
@@ -258,20 +285,29 @@ def test_a_cache_setting_reaches_what_it_is_for(name: str, tmp_path: Path) -> No
     CACHE[name](tmp_path)
 
 
+SENTINEL: Document = {"sentinel_nodes": [["s", 1], ["t", 2]], "service_name": "main", "sentinel_password": "spw"}
+
 REDIS: dict[str, tuple[Document, Document]] = {
     # What is configured, and what a connection is made with.
     "url": ({"url": "redis://:pw@there:7000/3"}, {"host": "there", "port": 7000, "db": 3, "password": "pw"}),
+    "unix_socket_path": ({"unix_socket_path": "/run/redis.sock"}, {"path": "/run/redis.sock"}),
     "host": ({"host": "there"}, {"host": "there"}),
     "port": ({"host": "h", "port": "7000"}, {"port": 7000}),
     "username": ({"host": "h", "username": "me"}, {"username": "me"}),
     "password": ({"host": "h", "password": "pw"}, {"password": "pw"}),
     "db": ({"host": "h", "db": 3}, {"db": 3}),
     "socket_timeout": ({"host": "h", "socket_timeout": 2.5}, {"socket_timeout": 2.5}),
+    "socket_connect_timeout": ({"host": "h", "socket_connect_timeout": 0.5}, {"socket_connect_timeout": 0.5}),
+    "socket_keepalive": ({"host": "h", "socket_keepalive": False}, {"socket_keepalive": False}),
+    "health_check_interval": ({"host": "h", "health_check_interval": 9}, {"health_check_interval": 9.0}),
+    "client_name": ({"host": "h", "client_name": "us"}, {"client_name": "us"}),
 }
 
 
 def test_every_setting_of_redis_is_proved_to_do_something() -> None:
-    assert {*REDIS, "ssl", "max_connections"} == {field.name for field in dataclasses.fields(RedisSettings)}
+    several = {"cluster", "sentinel_nodes", "service_name", "sentinel_username", "sentinel_password"}
+    proved = {*REDIS, *several, "ssl", "tls", "max_connections"}
+    assert proved == {field.name for field in dataclasses.fields(RedisSettings)}
 
 
 @pytest.mark.parametrize("name", REDIS)
@@ -281,10 +317,35 @@ async def test_a_setting_of_redis_reaches_the_connection(name: str, tmp_path: Pa
     assert {key: pool.connection_kwargs.get(key) for key in expected} == expected
 
 
-async def test_ssl_and_the_number_of_connections_reach_the_pool_of_redis(tmp_path: Path) -> None:
-    pool = await _pool(tmp_path, {"host": "h", "ssl": True, "max_connections": 7})
-    assert pool.connection_class.__name__ == "SSLConnection"
+async def test_tls_and_the_number_of_connections_reach_the_pool_of_redis(tmp_path: Path) -> None:
+    tls = {"ssl": True, "ssl_check_hostname": False, "ssl_cert_reqs": "optional", "ssl_ciphers": "ECDHE+AESGCM"}
+    pool = await _pool(tmp_path, {"host": "h", "max_connections": 7, **tls})
     assert pool.max_connections == 7
+    context = pool.connection_kwargs["tls"]
+    assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_OPTIONAL)
+    assert all("ECDHE" in cipher["name"] or cipher["protocol"] == "TLSv1.3" for cipher in context.get_ciphers())
+    assert (await _pool(tmp_path, {"url": "rediss://h", **tls})).connection_kwargs["tls"].check_hostname is False
+    assert "tls" not in (await _pool(tmp_path, {"host": "h"})).connection_kwargs
+
+
+async def test_sentinels_are_asked_for_the_primary_with_their_own_login(tmp_path: Path) -> None:
+    more = {"sentinel_username": "watcher", "password": "pw", "db": 2, "max_connections": 7}
+    pool = await _pool(tmp_path, {**SENTINEL, **more})
+    assert (pool.service_name, pool.max_connections) == ("main", 7)
+    assert (pool.connection_kwargs["password"], pool.connection_kwargs["db"]) == ("pw", 2)
+    asked = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(each["host"], each["port"]) for each in asked] == [("s", 1), ("t", 2)]
+    assert {(each["username"], each["password"], each["db"]) for each in asked} == {("watcher", "spw", 0)}
+
+
+async def test_the_servers_of_a_cluster_are_those_of_the_settings(tmp_path: Path) -> None:
+    more: Document = {"namespace": "team", "password": "pw"}
+    store = guard(with_cache(tmp_path, type="redis", redis_startup_nodes=[{"host": "a", "port": 7001}], **more)).inner
+    assert isinstance(store, RedisClusterBackend)
+    assert store.namespace == "team"
+    routes: Any = store._routes
+    assert (routes._seeds, routes._access.password) == ([("a", 7001)], "pw")
+    assert store._patience < with_cache(tmp_path).own.store_read_timeout, "so that there is an answer to wait for"
 
 
 async def _pool(folder: Path, configured: Document) -> Any:
@@ -355,6 +416,30 @@ def _any_name(folder: Path) -> None:
         target(settings_for(folder), "BAAI/bge-m3")
 
 
+def _by_the_router(field: str, expected: Any, **given: Any) -> Check:
+    """A field of the deployment that comes from ``router_settings``."""
+
+    def check(folder: Path) -> None:
+        (found,) = target(settings_for(folder, {"router_settings": given}), "jina-embeddings-v3").deployments
+        assert getattr(found, field) == expected
+
+    return check
+
+
+def _dropped(folder: Path) -> None:
+    assert target(with_model(folder, additional_drop_params=["dimensions"])).dropped == {"dimensions"}
+
+
+def _batch(folder: Path) -> None:
+    assert target(with_model(folder, info={"max_embedding_batch_size": 32})).batch == 32
+    assert target(with_model(folder, info={"max_embedding_batch_size": 4096})).batch == 512, "Jina's own limit holds"
+
+
+def _weight(folder: Path) -> None:
+    entries = [{"model_name": "mine", "litellm_params": {"model": V3, "weight": weight}} for weight in (3, 1)]
+    assert [one.weight for one in target(settings_for(folder, {"model_list": entries})).deployments] == [3.0, 1.0]
+
+
 DEPLOYMENT: dict[str, Check] = {
     "id": _reached("id", "first", info={"id": "first"}),
     "model_name": _group_name,
@@ -369,14 +454,25 @@ DEPLOYMENT: dict[str, Check] = {
     "max_parallel_requests": _reached("max_parallel", 3, max_parallel_requests=3),
     "timeout": _reached("timeout", 9.0, timeout=9),
     "num_retries": _reached("retries", 5, num_retries=5),
+    "retries_after": _by_the_router(
+        "retries_after", {Failure.SERVER: 4}, retry_policy={"InternalServerErrorRetries": 4}
+    ),
+    "allowed_fails": _reached("allowed_fails", 8, info={"allowed_fails": 8}),
+    "allowed_fails_of": _by_the_router(
+        "allowed_fails_of", {Failure.RATE_LIMIT: 9}, allowed_fails_policy={"RateLimitErrorAllowedFails": 9}
+    ),
+    "cooldown": _reached("cooldown", 77.0, cooldown_time=77),
+    "verify": _reached("verify", False, ssl_verify="false"),
     "input_cost_per_token": _specified("price", PICO // 10**6, {"input_cost_per_token": "0.000001"}, V3),
     "mode": _specified("only", Endpoint.RERANK, {"mode": "rerank"}),
     "items": _specified("separate", False, {"items": "together"}),
     "documents": _specified("ranking", Ranking.PAIRS, {"documents": "pairs"}),
     "harmless_params": _specified("harmless", frozenset({"trace"}), {"harmless_params": ["trace"]}),
     "default_params": _defaults,
+    "dropped": _dropped,
+    "batch": _batch,
     "extra_headers": _reached("headers", {"x-team": "search"}, extra_headers={"x-team": "search"}),
-    "weight": _reached("weight", 3.0, weight=3),
+    "weight": _weight,
     "order": _reached("order", 2, order=2),
     "any_name": _any_name,
 }
@@ -422,14 +518,23 @@ async def test_a_deployment_of_one_mode_refuses_the_other(tmp_path: Path, mode: 
             assert answer.json()["error"]["param"] == "model"
 
 
-def test_cooldown_reaches_the_lanes(tmp_path: Path) -> None:
-    router = {"allowed_fails": 7, "cooldown_time": 11}
-    settings = settings_for(tmp_path, {"router_settings": router})
-    assert settings.cooldown == Cooldown(True, 7, 11)
-    rules = lanes(settings)._rules
-    assert (rules.allowed_fails, rules.cooldown) == (7, 11)
+def test_retries_rests_and_trust_reach_the_lanes(tmp_path: Path) -> None:
+    router = {
+        "allowed_fails": 7,
+        "allowed_fails_policy": {"TimeoutErrorAllowedFails": 2},
+        "cooldown_time": 11,
+        "num_retries": 4,
+        "retry_policy": {"RateLimitErrorRetries": 9},
+        "retry_after": 1.5,
+    }
+    settings = settings_for(tmp_path, {"router_settings": router, "litellm_settings": {"ssl_verify": False}})
+    found = deployment(settings.deployments[0])
+    assert (found.allowed_fails, found.allowed_fails_of, found.cooldown) == (7, {Failure.TIMEOUT: 2}, 11)
+    assert (found.retries, found.retries_after) == (4, {Failure.RATE_LIMIT: 9})
+    assert found.verify is False
+    assert lanes(settings)._rules.retry_after == 1.5
     off = settings_for(tmp_path, {"router_settings": {"disable_cooldowns": True, **router}})
-    assert lanes(off)._rules.cooldown is None
+    assert deployment(off.deployments[0]).cooldown is None
 
 
 # Names ---------------------------------------------------------------------------------------------------------------

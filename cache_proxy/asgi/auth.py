@@ -30,6 +30,8 @@ Auth = Literal["open", "loopback"] | Callable[[Scope], Verdict | Awaitable[Verdi
 """``"open"``: everybody; ``"loopback"``: this machine; a callable gets the ASGI scope and says no with a false value,
 yes with ``True`` or with the caller's name (for the log)."""
 
+WORDS = ("open", "loopback")
+
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
 _BEARER = "bearer "
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
@@ -39,6 +41,9 @@ class Gate:
     """Lets a request in, or raises ``HTTPError``."""
 
     def __init__(self, master_key: SecretStr | None, auth: Auth | None) -> None:
+        # By type as well: False and 0 are easily written and mean anything but "everybody".
+        if not (auth is None or callable(auth) or (isinstance(auth, str) and auth in WORDS)):
+            raise ConfigError('auth must be "open", a callable that gets the ASGI scope, or left out')
         if master_key is not None and auth == "open":
             raise ConfigError('auth="open" would leave the configured master_key without effect: take one of them out')
         self._digest = None if master_key is None else _digest(master_key.get_secret_value().encode())
@@ -50,12 +55,12 @@ class Gate:
             return "master"
         if callable(self._auth):
             return await self._ask(self._auth, exchange)
-        if self._digest is not None or self._auth is None:
-            raise _unauthorized()
-        if self._auth == "loopback":
+        if self._digest is None and self._auth == "loopback":
             check_local(exchange)
             return "local"
-        return "open"
+        if self._digest is None and self._auth == "open":
+            return "open"
+        raise _unauthorized()
 
     def _has_master_key(self, exchange: Exchange) -> bool:
         given = _key(exchange)

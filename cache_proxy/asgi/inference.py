@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from cache_proxy.asgi import told
 from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
-from cache_proxy.asgi.understood import Memory, Understood
+from cache_proxy.core.understood import Understood
 from cache_proxy.core.wire.fields import parse_body
 from cache_proxy.engine import Engine
 from cache_proxy.errors import CacheProxyError
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.receipts import Story
-from cache_proxy.wiring import Wired, requests_bytes
+from cache_proxy.wiring import Wired
 
 CLIENT_GONE = 499
 """nginx's status for a client that left before it was answered; it stands in the log only."""
@@ -28,7 +28,6 @@ class Inference:
         self._wired = wired
         self._endpoint = endpoint
         self._body_limit = body_limit
-        self._memory = Memory(requests_bytes(wired.settings))
 
     async def __call__(self, exchange: Exchange, who: str) -> None:
         """Answer, and record the receipt whatever happens."""
@@ -63,7 +62,8 @@ class Inference:
         return await engine.answer(understood.asked, story)
 
     def _understand(self, engine: Engine, raw: bytes, cache_control: str | None, story: Story) -> Understood:
-        understood = self._memory.recall((raw, cache_control))
+        before = engine.before[self._endpoint]
+        understood = before.recall((raw, cache_control))
         if understood is not None:
             story.user, story.tags = understood.user, story.tags or understood.tags
             return understood
@@ -71,7 +71,7 @@ class Inference:
         user, tags = _note(body.get("user")), _tags(body)
         story.user, story.tags = user, story.tags or tags
         understood = Understood(engine.understand(self._endpoint, body, cache_control), user, tags)
-        self._memory.remember((raw, cache_control), understood)
+        before.remember((raw, cache_control), understood)
         return understood
 
     def note(self, exchange: Exchange, reply: ErrorReply) -> None:

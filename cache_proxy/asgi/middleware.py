@@ -3,20 +3,27 @@
 Pure ASGI. It holds no state of a request; an :class:`~cache_proxy.asgi.exchange.Exchange` made per request does.
 """
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache_proxy.asgi.auth import Auth, Gate
 from cache_proxy.asgi.errors import reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
 from cache_proxy.asgi.inference import Inference
+from cache_proxy.asgi.inner import Caller, Inner, caller
+from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
 from cache_proxy.errors import CacheProxyError, ConfigError
-from cache_proxy.models import Endpoint
-from cache_proxy.settings import Settings, load
-from cache_proxy.wiring import MIB, Wired
+from cache_proxy.models import Deployment, Endpoint
+from cache_proxy.settings import APP, Settings, load
+from cache_proxy.upstream.lanes import Connection
+from cache_proxy.wiring import MIB, Wired, over_http
+
+log = logging.getLogger("cache_proxy")
 
 Handler = Callable[[Exchange, str], Awaitable[None]]
 
@@ -29,13 +36,17 @@ READINESS = ("/health/readiness",)
 OPEN_TO_ALL = frozenset(LIVENESS + READINESS)
 """Probes come without keys, and learn nothing but that the process is there."""
 
+BESIDE_THE_APP = "/cache-proxy"
+"""Where our other routes are when /embeddings and /rerank are the app's: /health and /v1/models are the app's too."""
+
 
 class CacheProxyMiddleware:
     """Answers ``/embeddings`` and ``/rerank`` from the cache, inside any ASGI app.
 
     ``config`` is the path of a LiteLLM ``config.yaml``, ``settings`` one that is loaded already; with neither, the
     environment counts. ``prefix`` goes before every route. ``auth`` says who gets in without a key (see
-    ``cache_proxy.asgi.auth``); the default is nobody. Raises ``ConfigError``.
+    ``cache_proxy.asgi.auth``); the default is nobody. ``upstream="app"`` caches the app's own ``/embeddings`` and
+    ``/rerank`` (see ``cache_proxy.asgi.inner``). Raises ``ConfigError``.
     """
 
     def __init__(
@@ -46,18 +57,28 @@ class CacheProxyMiddleware:
         settings: Settings | None = None,
         prefix: str = "",
         auth: Auth | None = None,
+        upstream: Literal["app"] | None = None,
         wired: Wired | None = None,
     ) -> None:
         """``wired`` comes in place of a configuration: one that is put together already."""
-        if config is not None and settings is not None:
-            raise ConfigError("give `config` or `settings`, not both")
-        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-            raise ConfigError('`prefix` must start with "/" and not end with it, such as "/cache"')
+        _check(config, settings, prefix, upstream, wired)
         self.app = app
-        self.wired = wired or Wired(settings or load(config))
+        self._inner = Inner(app) if upstream == APP else None
+        self.wired = wired or _wired(settings or load(config), self._inner)
         self._gate = Gate(self.wired.settings.master_key, auth)
+        if self._inner is not None and self.wired.settings.master_key is None and auth is None:
+            raise ConfigError(
+                'with upstream="app" say who gets in, for an answer from the cache never reaches the checks of your '
+                'app: set general_settings.master_key, or give auth="open" or a callable'
+            )
+        if self.wired.settings.master_key is None and auth is None:
+            log.warning(
+                "nobody gets in: there is no master_key, and the middleware was given no auth; "
+                'set general_settings.master_key, or give auth="open" or a callable'
+            )
         self._prefix = prefix
-        self._routes = routes(self.wired, prefix)
+        self._beside = BESIDE_THE_APP if self._inner is not None and not prefix else ""
+        self._routes = routes(self.wired, prefix, self._beside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, request or lifespan of the host's."""
@@ -65,23 +86,37 @@ class CacheProxyMiddleware:
             path = self._path(scope)
             handler = self._routes.get((scope["method"], path))
             if handler is not None:
-                await self._handle(Exchange(scope, receive, send), handler, path)
+                await self._serve(Exchange(scope, receive, send), handler, path)
                 return
         elif scope["type"] == "lifespan":
-            send = self._with_lifespan(send)
+            await Lifespan(self.wired, receive, send, self._before_end).run(self.app, scope)
+            return
         await self.app(scope, receive, send)
 
     def _path(self, scope: Scope) -> str:
         """The path below the place where we are mounted and below our prefix; empty if it is not ours."""
         path: str = scope["path"]
-        root = (
-            scope.get("root_path", "") + self._prefix if path.startswith(scope.get("root_path", "")) else self._prefix
-        )
-        return path.removeprefix(root) if path.startswith(root) else ""
+        root: str = scope.get("root_path", "")
+        # Servers and routers differ in whether a path still has its root.
+        if root and path.startswith(root) and path[len(root) : len(root) + 1] == "/":
+            path = path[len(root) :]
+        return path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
+
+    async def _serve(self, exchange: Exchange, handler: Handler, path: str) -> None:
+        if self._inner is None or not isinstance(handler, Inference):
+            await self._handle(exchange, handler, path)
+            return
+        whole: str = exchange.scope["path"]
+        inner_path = whole[: len(whole) - len(self._prefix + path)] + path
+        token = caller.set(Caller(exchange, inner_path))
+        try:
+            await self._handle(exchange, handler, path)
+        finally:
+            caller.reset(token)
 
     async def _handle(self, exchange: Exchange, handler: Handler, path: str) -> None:
         try:
-            who = "" if path in OPEN_TO_ALL else await self._gate.admit(exchange)
+            who = "" if path.removeprefix(self._beside) in OPEN_TO_ALL else await self._gate.admit(exchange)
             await handler(exchange, who)
         except ClientGoneError:
             return
@@ -96,26 +131,40 @@ class CacheProxyMiddleware:
             reply = unexpected(error, exchange.request_id)
             await exchange.reply(reply.status, reply.body)
 
-    def _with_lifespan(self, send: Send) -> Send:
-        """Open when the host has started, close when it has ended; its own events pass through in order."""
-
-        async def passing(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                await self.wired.open()
-            elif message["type"].startswith("lifespan.shutdown"):
-                await self.wired.close()
-            await send(message)
-
-        return passing
+    async def _before_end(self) -> None:
+        """Where the app is the upstream, what is under way needs it: bring that home before the app ends."""
+        if self._inner is not None:
+            await self.wired.drain()
+            await self._inner.finish()
 
 
-def routes(wired: Wired, prefix: str = "") -> Mapping[tuple[str, str], Handler]:
-    """Every route that is ours, by method and path."""
+def _check(config: object, settings: Settings | None, prefix: str, upstream: str | None, wired: Wired | None) -> None:
+    if config is not None and settings is not None:
+        raise ConfigError("give `config` or `settings`, not both")
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise ConfigError('`prefix` must start with "/" and not end with it, such as "/cache"')
+    if upstream not in (None, APP):
+        raise ConfigError('`upstream` can only be "app", the app that is wrapped; leave it out to ask Jina')
+    if upstream is not None and wired is not None:
+        raise ConfigError("give `upstream` or `wired`, not both")
+
+
+def _wired(settings: Settings, inner: Inner | None) -> Wired:
+    if inner is None:
+        return Wired(settings)
+    elsewhere = over_http(settings)
+
+    def connect(deployment: Deployment) -> Connection:
+        return inner.connect(deployment) if deployment.base_url == APP else elsewhere(deployment)
+
+    return Wired(settings.round_the_app(), connect=connect)
+
+
+def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[str, str], Handler]:
+    """Every route that is ours, by method and path below ``prefix``; ``beside`` goes before those about ourselves."""
     limit = int(wired.settings.own.max_body_mib * MIB)
-    operations = Operations(wired, limit, prefix)
+    operations = Operations(wired, limit, prefix, beside)
     posts: dict[tuple[str, ...], Handler] = {
-        EMBEDDINGS: Inference(wired, Endpoint.EMBEDDINGS, limit),
-        RERANK: Inference(wired, Endpoint.RERANK, limit),
         ("/cache/delete",): operations.delete,
         ("/cache/flushall",): operations.flushall,
     }
@@ -127,7 +176,11 @@ def routes(wired: Wired, prefix: str = "") -> Mapping[tuple[str, str], Handler]:
         ("/cache/ping",): operations.ping,
         ("/openapi.json",): operations.openapi,
     }
-    table = {("POST", path): handler for paths, handler in posts.items() for path in paths}
+    embed, rank = (Inference(wired, endpoint, limit) for endpoint in (Endpoint.EMBEDDINGS, Endpoint.RERANK))
+    table: dict[tuple[str, str], Handler] = {("POST", path): embed for path in EMBEDDINGS}
+    table |= {("POST", path): rank for path in RERANK}
+    for paths, handler in posts.items():
+        table |= {("POST", beside + path): handler for path in paths}
     for paths, handler in gets.items():
-        table |= {(method, path): handler for method in ("GET", "HEAD") for path in paths}
+        table |= {(method, beside + path): handler for method in ("GET", "HEAD") for path in paths}
     return table

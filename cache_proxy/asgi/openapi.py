@@ -36,15 +36,17 @@ _SCHEMES: Schema = {"bearer": {"type": "http", "scheme": "bearer"}} | {
 
 
 @cache
-def document(prefix: str = "") -> Schema:
-    """The document. ``prefix`` is what stands before every route where they are mounted."""
+def document(prefix: str = "", beside: str = "") -> Schema:
+    """The document. ``prefix`` is what stands before every route where they are mounted, ``beside`` what then stands
+    before those that are about the proxy itself.
+    """
     return {
         "openapi": "3.1.0",
         "info": {"title": "cache_proxy", "version": __version__, "summary": "A cache before Jina's API."},
         "servers": [{"url": prefix or "/"}],
         # Any one of them; the last is none, for a server without a master_key.
         "security": [*({name: []} for name in _SCHEMES), {}],
-        "paths": _paths(),
+        "paths": _inference() | {beside + path: described for path, described in _operations().items()},
         "components": {
             "securitySchemes": _SCHEMES,
             "schemas": {
@@ -61,17 +63,22 @@ def document(prefix: str = "") -> Schema:
     }
 
 
-def _paths() -> Schema:
+def _inference() -> Schema:
     embed = _post("Embeddings of texts, images and more, each item paid for once.", "Embeddings", _INFERENCE)
     rank = _post("Documents ranked by a query, each pair paid for once.", "Ranking", _INFERENCE)
+    return {
+        **dict.fromkeys(("/embeddings", "/v1/embeddings"), _passing(_taking(embed, "EmbeddingsRequest"))),
+        **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), _passing(_taking(rank, "RerankRequest"))),
+    }
+
+
+def _operations() -> Schema:
     purge = _post("Forget entries.", _object(status=_TEXT, deleted=_COUNT), (*_GATE, "404", *_BODY, "503"))
     # It reads no body, but without a master_key what comes must say that it is JSON: a web page can not.
     flush = _post("Forget everything of ours.", _object(status=_TEXT), (*_GATE, "415", "503"))
     models = {"get": _operation("The names of models that work.", "Models", _GATE)}
     alive = {"get": _probe("Alive.", _TEXT)}
     return {
-        **dict.fromkeys(("/embeddings", "/v1/embeddings"), _passing(_taking(embed, "EmbeddingsRequest"))),
-        **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), _passing(_taking(rank, "RerankRequest"))),
         **dict.fromkeys(("/models", "/v1/models"), models),
         **dict.fromkeys(("/health/liveliness", "/health/liveness"), alive),
         "/health/readiness": {"get": _probe("Ready for requests.", {"type": "object"})},

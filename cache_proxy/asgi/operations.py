@@ -11,6 +11,7 @@ from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.openapi import document
 from cache_proxy.backends import GuardedBackend, TieredBackend
 from cache_proxy.core.wire.fields import check_type, parse_body
+from cache_proxy.engine import Engine
 from cache_proxy.errors import RequestError, StoreError
 from cache_proxy.models import Json, Key
 from cache_proxy.wiring import Wired
@@ -26,9 +27,10 @@ _KEY = re.compile(r"[0-9a-fA-F]{64}")
 class Operations:
     """The handlers; each takes an exchange and who asks."""
 
-    def __init__(self, wired: Wired, body_limit: int, prefix: str = "") -> None:
+    def __init__(self, wired: Wired, body_limit: int, prefix: str = "", beside: str = "") -> None:
         self._wired = wired
         self._prefix = prefix
+        self._beside = beside
         self._body_limit = body_limit
 
     async def models(self, exchange: Exchange, _who: str) -> None:
@@ -45,13 +47,13 @@ class Operations:
 
     async def readiness(self, exchange: Exchange, _who: str) -> None:
         """Whether requests can be answered. A broken store does not make it unready: it costs money, not answers."""
-        await self._wired.open()
-        state = self._store_state()
+        state = self._store_state(await self._wired.open())
         await _json(exchange, {"status": state["status"], "cache": state["type"], "cache_proxy_version": __version__})
 
     async def health(self, exchange: Exchange, _who: str) -> None:
         """The store's and the deployments' state, as far as it is known without spending anything."""
         engine = await self._wired.open()
+        store = self._store_state(engine)
         resting = engine.means.lanes.resting()
         found = {deployment.id: deployment.model for deployment in self._wired.settings.deployments}
         healthy = [{"id": name, "model": model} for name, model in found.items() if name not in resting]
@@ -59,19 +61,19 @@ class Operations:
         await _json(
             exchange,
             {
-                "status": "degraded" if unhealthy else self._store_state()["status"],
+                "status": "degraded" if unhealthy else store["status"],
                 "healthy_endpoints": healthy,
                 "unhealthy_endpoints": unhealthy,
                 "healthy_count": len(healthy),
                 "unhealthy_count": len(unhealthy),
-                "store": self._store_state(),
+                "store": store,
             },
         )
 
     async def ping(self, exchange: Exchange, _who: str) -> None:
         """Whether the store takes and gives: 200, or 503 with the reason."""
         engine = await self._wired.open()
-        told: dict[str, Any] = {"cache_type": self._store_state()["type"]}
+        told: dict[str, Any] = {"cache_type": self._store_state(engine)["type"]}
         try:
             await engine.means.store.ping()
         except StoreError as error:
@@ -99,16 +101,16 @@ class Operations:
 
     async def openapi(self, exchange: Exchange, _who: str) -> None:
         """The description of these routes."""
-        await _json(exchange, document(exchange.scope.get("root_path", "") + self._prefix))
+        await _json(exchange, document(exchange.scope.get("root_path", "") + self._prefix, self._beside))
 
-    def _store_state(self) -> dict[str, Any]:
-        store = self._wired.store
+    def _store_state(self, engine: Engine) -> dict[str, Any]:
+        store = engine.means.store
         inner = store.lower if isinstance(store, TieredBackend) else store
         if not self._wired.settings.cache.enabled:
             return {"type": "off", "status": "healthy"}
         if not isinstance(inner, GuardedBackend):
             return {"type": inner.name, "status": "healthy"}
-        status = "healthy" if inner.state == "closed" else "degraded"
+        status = "degraded" if inner.ailing else "healthy"
         return {"type": inner.name, "status": status, "breaker": inner.state, "failures": dict(inner.failures)}
 
 

@@ -1,11 +1,14 @@
-"""The server's app: the middleware round an app that is empty."""
+"""The server's app: the middleware round an app that is empty, and an orderly end round both."""
 
+import multiprocessing
 import os
 from collections.abc import Collection
+from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache_proxy.asgi.auth import Auth
+from cache_proxy.asgi.drain import Drain
 from cache_proxy.asgi.errors import HTTPError, reply_to
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
@@ -67,11 +70,15 @@ def build(settings: Settings) -> ASGIApp:
     """The server's app for these settings. Without a ``master_key`` it serves this machine only."""
     wired = Wired(settings, lines=StreamLines())
     auth: Auth | None = None if settings.master_key else "loopback"
-    return CacheProxyMiddleware(Nothing(routes(wired)), wired=wired, auth=auth)
+    app = CacheProxyMiddleware(Nothing(routes(wired)), wired=wired, auth=auth)
+    return Drain(app, settings.own.drain_seconds)
 
 
 def create_app() -> ASGIApp:
     """The app of a worker process: configured by the file that ``CACHE_PROXY_CONFIG`` names, or the environment."""
     settings = load(os.environ.get(CONFIG_VARIABLE) or None)
     set_up_logging(settings.own.log_level)
+    if multiprocessing.parent_process() is not None:
+        # One of several: `serve` has warned already, once for all of them.
+        settings = replace(settings, warnings=())
     return build(settings)

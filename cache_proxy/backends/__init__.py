@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cache_proxy.backends.disk import DiskBackend
     from cache_proxy.backends.guarded import GuardedBackend
     from cache_proxy.backends.memory import MemoryBackend
-    from cache_proxy.backends.redis import RedisBackend
+    from cache_proxy.backends.redis import RedisBackend, RedisClusterBackend
     from cache_proxy.backends.tiered import GENERATION, TieredBackend
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Key",
     "MemoryBackend",
     "RedisBackend",
+    "RedisClusterBackend",
     "TieredBackend",
     "Value",
 ]
@@ -33,6 +34,7 @@ _HOME = {
     "Key": "base",
     "MemoryBackend": "memory",
     "RedisBackend": "redis",
+    "RedisClusterBackend": "redis",
     "TieredBackend": "tiered",
     "Value": "base",
 }

@@ -8,16 +8,19 @@ import asyncio
 import contextlib
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from cache_proxy.backends.base import Backend, Key, Value
-from cache_proxy.backends.disk_fence import CHUNK, FencedCache
+from cache_proxy.backends.disk_bounds import Bounds, room_of
+from cache_proxy.backends.disk_fence import FencedCache
 from cache_proxy.backends.disk_file import DiskFile
+from cache_proxy.backends.disk_place import warn_of_remote_folder
+from cache_proxy.backends.disk_trouble import Trouble
 from cache_proxy.errors import StoreError
 
 log = logging.getLogger("cache_proxy.disk")
@@ -25,19 +28,7 @@ log = logging.getLogger("cache_proxy.disk")
 PING: Key = b"ping"
 """The reserved key that ``ping`` writes and forgets, to learn whether a value would be taken."""
 
-_REMOTE = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "smb2",
-    "9p",
-    "afs",
-    "ceph",
-    "fuse.sshfs",
-    "fuse.glusterfs",
-}
+_TOUCHED_MOST = 50_000  # keys: where nothing can be written, they would pile up
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,9 +37,9 @@ T = TypeVar("T")
 class DiskBackend(Backend):
     """Values in ``cache.db`` in ``directory``, which several processes of one host may share.
 
-    ``max_bytes`` bounds the pages in use (keys, values and all overhead). Beyond it the least recently used
-    entries go, in the background and in small steps, until a tenth is free; use is noted in memory and
-    written every ``tidy_every`` seconds. A value bigger than the bound is not held.
+    ``max_bytes`` bounds the folder, log and all, within a tenth (see ``disk_bounds``); so does the disk. The
+    least recently used entries go, in the background and in small steps, before it is reached; use is noted in
+    memory and written every ``tidy_every`` seconds. A value bigger than an eighth of the bound is not held.
 
     A write that finds the store locked by another process is tried again for ``write_patience`` seconds.
 
@@ -68,79 +59,98 @@ class DiskBackend(Backend):
     ) -> None:
         self.directory = Path(directory)
         self.max_bytes = max_bytes
-        self._file = DiskFile(self.directory)
+        self._file = DiskFile(self.directory, max_bytes)
         self._write_patience = write_patience
         self._tidy_every = tidy_every
         self._thread: ThreadPoolExecutor | None = None
         self._touched: dict[Key, float] = {}
+        self._trouble = Trouble(self.directory)
         self._tidying: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     async def open(self) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache-proxy-disk")
-            _warn_of_old_sqlite(sqlite3.sqlite_version_info)
-            _warn_of_remote_folder(self.directory)
-        await self._hop(self._file.open)
+            # Of this event loop: a store may be closed in one and opened again in another.
+            self._hurry, self._turn = asyncio.Event(), asyncio.Lock()
+            warn_of_remote_folder(self.directory)
+        try:
+            await self._hop(self._file.open)
+        except StoreError as error:
+            self._trouble.met(error)
+            raise
 
     async def get_many(self, keys: Sequence[Key]) -> Mapping[Key, Value]:
         if not keys:
             return {}
-        found = await self._patiently(self._get, keys)
+        found = await self._read(self._get, keys)
         self._tidy_later()
         return found
 
     def _get(self, cache: FencedCache, keys: Sequence[Key]) -> dict[Key, Value]:
-        with cache.reading():
-            pairs = ((key, cache.get(key, retry=False)) for key in keys)
-            found = {key: value for key, value in pairs if value is not None}
-        self._touched.update(dict.fromkeys(found, time.time()))
+        found = cache.held(keys)
+        if len(self._touched) < _TOUCHED_MOST:
+            self._touched.update(dict.fromkeys(found, time.time()))
         return found
 
     async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:
-        fitting = {key: value for key, value in entries.items() if len(value) <= self.max_bytes}
-        if fitting:
-            if await self._patiently(self._set, fitting, ttl):
-                self._hurry.set()
-            self._tidy_later()
+        fitting = {key: value for key, value in entries.items() if len(value) <= self._file.bounds.largest}
+        try:
+            for part in self._file.bounds.parts(fitting):
+                if await self._write(self._set, part, ttl):
+                    self._hurry.set()
+                self._tidy_later()
+        except StoreError as error:
+            self._trouble.met(error)
+            raise
+        self._trouble.passed()
         return True
 
     def _set(self, cache: FencedCache, entries: Mapping[Key, Value], ttl: float | None) -> bool:
         with cache.writing():
-            # Housekeeping is behind: make room first, or busy writers would outrun it.
-            while cache.bytes_in_use() > self.max_bytes * 1.05 and cache.evict(self.max_bytes):
-                pass
-            for key, value in entries.items():
-                cache.set(key, value, expire=ttl, retry=False)
-        return cache.bytes_in_use() > self.max_bytes
+            self._make_room(cache, sum(map(room_of, entries.values())))
+            cache.hold(entries, ttl)
+        return cache.bytes_in_use() > self._file.bounds.tidy_from
 
-    async def delete_many(self, keys: Sequence[Key]) -> int:
-        return await self._patiently(_delete, keys)
-
-    async def clear(self) -> None:
-        last = await self._patiently(_last_row)
-        while await self._patiently(_delete_up_to, last):
+    def _make_room(self, cache: FencedCache, needed: int) -> None:
+        """Housekeeping is behind: let go of as much as comes in, or busy writers would outrun it."""
+        in_use = cache.bytes_in_use()
+        if in_use + needed > self._file.room() and self._file.aside_bytes:
+            self._file.drop_aside()
+        # A bound that was lowered is reached step by step, not in one write.
+        goal = max(self._file.room() - needed, in_use - 2 * needed)
+        while cache.bytes_in_use() > goal and cache.evict(goal):
             pass
 
+    async def delete_many(self, keys: Sequence[Key]) -> int:
+        distinct, rows = list(dict.fromkeys(keys)), self._file.bounds.rows
+        parts = [distinct[at : at + rows] for at in range(0, len(distinct), rows)]
+        return sum([await self._write(_delete, part) for part in parts])
+
+    async def clear(self) -> None:
+        await self._in_turn(self._file.replace)
+
     async def ping(self) -> None:
-        await self._patiently(_write_and_forget)
+        await self._write(_write_and_forget)
 
     async def size(self) -> tuple[int, int]:
         """How many entries are held, and the bytes of the pages in use."""
-        return await self._patiently(_size)
+        return await self._read(_size)
 
     async def tidy(self) -> None:
-        """Write down what was used lately, forget what has expired, and evict down to nine tenths if over the
-        bound.
+        """Write down what was used lately, forget what has expired, and evict down to nine tenths if the bound
+        is near.
 
-        Runs by itself every ``tidy_every`` seconds after use, and at once when the bound is passed.
+        Runs by itself every ``tidy_every`` seconds after use, and at once when the bound is near.
         """
-        while await self._patiently(self._write_touched):
+        while await self._write(self._write_touched):
             pass
-        while await self._patiently(_delete_expired):
+        while await self._write(_delete_expired, self._file.bounds.rows):
             pass
-        if await self._patiently(_in_use) > self.max_bytes:
-            while await self._patiently(_evict_to, self.max_bytes * 9 // 10):
+        bounds = self._file.bounds
+        if await self._read(_in_use) > bounds.tidy_from:
+            while await self._write(_evict, bounds):
                 pass
 
     async def close(self) -> None:
@@ -159,7 +169,7 @@ class DiskBackend(Backend):
         thread.shutdown(wait=False)
 
     def _write_touched(self, cache: FencedCache) -> bool:
-        chunk = [(self._touched[key], key) for key, _ in zip(self._touched, range(CHUNK), strict=False)]
+        chunk = [(self._touched[key], key) for key in islice(self._touched, self._file.bounds.rows)]
         if chunk:
             with cache.writing():
                 cache.note_use(chunk)
@@ -179,12 +189,26 @@ class DiskBackend(Backend):
         with contextlib.suppress(StoreError):
             await self.tidy()
 
-    async def _patiently(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._in_turn(self._file.call, work, *args, **kwargs)
+
+    async def _in_turn(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """What ``work`` gives, tried again for a while as long as another process has the lock.
+
+        One at a time: many that find it taken would keep the thread from look-ups.
+        """
         give_up_at = time.monotonic() + self._write_patience
+        async with self._turn:
+            return await self._again(give_up_at, work, *args, **kwargs)
+
+    async def _read(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._again(time.monotonic() + self._write_patience, self._file.call, work, *args, **kwargs)
+
+    async def _again(self, give_up_at: float, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         pause = 0.005
         while True:
             try:
-                return await self._hop(self._file.call, work, *args, **kwargs)
+                return await self._hop(work, *args, **kwargs)
             except StoreError as error:
                 if error.refused or time.monotonic() + pause > give_up_at:
                     raise
@@ -199,35 +223,25 @@ class DiskBackend(Backend):
 
 def _delete(cache: FencedCache, keys: Sequence[Key]) -> int:
     with cache.writing():
-        return sum(cache.delete(key, retry=False) for key in dict.fromkeys(keys))
+        return cache.forget(keys)
 
 
-def _last_row(cache: FencedCache) -> int:
-    return cache.number("SELECT COALESCE(MAX(rowid), 0) FROM Cache")
-
-
-def _delete_up_to(cache: FencedCache, last: int) -> bool:
-    with cache.writing():
-        return cache.delete_where("rowid <= ? ORDER BY rowid", last, limit=CHUNK * 4) > 0
-
-
-def _delete_expired(cache: FencedCache) -> bool:
+def _delete_expired(cache: FencedCache, rows: int) -> bool:
     where = "expire_time IS NOT NULL AND expire_time < ? ORDER BY expire_time"
     if not cache.number(f"SELECT EXISTS (SELECT 1 FROM Cache WHERE {where})", time.time()):  # noqa: S608 - constant
         return False
     with cache.writing():
-        return cache.delete_where(where, time.time(), limit=CHUNK) == CHUNK
+        return cache.delete_where(where, time.time(), limit=rows) == rows
 
 
 def _in_use(cache: FencedCache) -> int:
     return cache.bytes_in_use()
 
 
-def _evict_to(cache: FencedCache, goal: int) -> bool:
+def _evict(cache: FencedCache, bounds: Bounds) -> bool:
     with cache.writing():
-        more = cache.evict(goal)
-    cache.give_back_pages()
-    return more
+        more = cache.evict(bounds.tidy_to)
+    return cache.give_back_pages(bounds.goal) or more
 
 
 def _size(cache: FencedCache) -> tuple[int, int]:
@@ -236,44 +250,5 @@ def _size(cache: FencedCache) -> tuple[int, int]:
 
 def _write_and_forget(cache: FencedCache) -> None:
     with cache.writing():
-        cache.set(PING, b"", retry=False)
-        cache.delete(PING, retry=False)
-
-
-def _warn_of_old_sqlite(version: tuple[int, ...]) -> None:
-    """Before 3.51.3 a checkpoint that meets a restart of the log can corrupt the file ("WAL-reset")."""
-    mended = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
-    if not mended:
-        fields = {"sqlite": ".".join(map(str, version[:3]))}
-        log.warning(
-            "sqlite=%(sqlite)s has the WAL-reset defect, which can rarely damage the disk store (it is then "
-            "put aside and starts empty); 3.51.3, 3.50.7 and 3.44.6 have not",
-            fields,
-            extra=fields,
-        )
-
-
-def _warn_of_remote_folder(directory: Path) -> None:
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    kind = file_system(directory.resolve(), mounts)
-    if kind in _REMOTE:
-        fields = {"directory": str(directory), "file_system": kind}
-        log.warning(
-            "directory=%(directory)s is on %(file_system)s: SQLite's locks do not hold there; "
-            "use a local disk or redis",
-            fields,
-            extra=fields,
-        )
-
-
-def file_system(path: Path, mounts: str) -> str | None:
-    """The type of the file system that holds an absolute ``path``, from the text of ``/proc/self/mounts``."""
-    kinds = {point: kind for _, point, kind, *_ in map(str.split, mounts.splitlines())}
-    for folder in (path, *path.parents):
-        kind = kinds.get(str(folder).replace(" ", "\\040"))
-        if kind is not None:
-            return kind
-    return None
+        cache.hold({PING: b""}, None)
+        cache.forget([PING])

@@ -1,66 +1,57 @@
 """diskcache, fenced. The only module that imports ``diskcache``.
 
 diskcache trusts its files: it unpickles what it finds, follows a planted file name and obeys planted
-settings. Here it handles raw bytes in rows and nothing else, every setting is ours, rows of any other kind
-are misses, and it is never asked to evict. It is unmaintained and pinned, so its few
-private names used here stand still.
+settings. Here the tables and the opening of the file are its own, but every setting is ours and so is every
+statement that touches a row: raw bytes in rows, and rows of any other kind are misses. It is unmaintained and
+pinned, so its few private names used here stand still.
 """
 
 import contextlib
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import diskcache
 
-from cache_proxy.backends.base import Key
+from cache_proxy.backends.base import Key, Value
+from cache_proxy.backends.disk_bounds import PAGE, Bounds
+from cache_proxy.backends.disk_lock import FolderLock
 from cache_proxy.errors import StoreError
 
 OPEN_PATIENCE = 10.0
 """Seconds to wait for other processes while opening."""
 
-CHUNK = 256
-"""Rows of housekeeping a trip, so that look-ups get in between."""
+LOCK_WAIT = 0.02
+"""Seconds the thread waits for another process that writes before it leaves."""
 
-_LOCK_WAIT = 0.05  # seconds the thread waits for SQLite's write lock before it leaves
 _ROW_OVERHEAD = 150  # bytes of key, columns and index entries
-_RAW = 1  # diskcache's MODE_RAW
+
+_HELD = (
+    "SELECT key, value FROM Cache WHERE key = ? AND raw = 1 AND mode = 1 AND filename IS NULL"
+    " AND TYPEOF(value) = 'blob' AND (expire_time IS NULL OR expire_time > ?)"
+)
+_HOLD = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
+    " VALUES (?, 1, ?, ?, ?, 0, NULL, 0, 1, NULL, ?)"
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = excluded.expire_time,"
+    " access_time = excluded.access_time, access_count = 0, tag = NULL, size = 0, mode = 1, filename = NULL,"
+    " value = excluded.value"
+)
 
 
-class RawDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """Lets exact bytes through, both ways, and never touches a file whatever a row says."""
+class NoDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
+    """diskcache's way to values, closed: it would read and remove files, and unpickle."""
 
-    def put(self, key: object) -> tuple[bytes, bool]:
-        return _exact(key), True
+    def put(self, *_: object, **__: object) -> Any:
+        raise TypeError("rows are read and written by our own statements")
 
-    def get(self, key: object, raw: bool) -> bytes:  # noqa: ARG002
-        return _exact(key)
-
-    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, bytes]:  # noqa: ARG002
-        return 0, _RAW, None, _exact(value)
-
-    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes | None:  # noqa: ARG002
-        planted = mode != _RAW or filename is not None or type(value) is not bytes
-        return None if planted else _exact(value)
-
-    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:  # noqa: ARG002
-        raise TypeError("values live in rows")
-
-    def remove(self, file_path: str) -> None:
-        pass
-
-
-def _exact(value: object) -> bytes:
-    if type(value) is not bytes:
-        raise TypeError(f"keys and values are bytes, not {type(value).__name__}")
-    return value
+    get = store = fetch = filename = remove = put
 
 
 class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
-    """diskcache's tables and statements, with our settings, truthful transactions and our eviction."""
+    """diskcache's tables, with our settings, statements, transactions and eviction."""
 
     SETTINGS = {  # noqa: RUF012 - never changed
         "statistics": 0,
@@ -74,55 +65,103 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
         "sqlite_cache_size": -8192,  # KiB
         "sqlite_cell_size_check": 1,
         "sqlite_journal_mode": "wal",
-        "sqlite_journal_size_limit": 2**26,
         "sqlite_mmap_size": 0,  # an I/O error would be a signal, not an error
+        "sqlite_secure_delete": "fast",  # where it costs no write: Debian's own would write every page it frees
         "sqlite_synchronous": 1,
         "sqlite_trusted_schema": 0,
-        "sqlite_wal_autocheckpoint": 512,  # pages
     }
-    _txn_id: int | None  # diskcache's: the thread in whose transaction its methods take part
-    OWN_ROWS = (*SETTINGS, "count", "size", "hits", "misses")
+    COUNTS = ("count", "size", "hits", "misses")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, lock: FolderLock, bounds: Bounds) -> None:
+        """To be called under the lock."""
+        self._lock = lock
+        self._bounds = bounds
+        self._log = directory / "cache.db-wal"
         try:
-            super().__init__(str(directory), timeout=_LOCK_WAIT, disk=RawDisk, **self.SETTINGS)
+            super().__init__(str(directory), timeout=LOCK_WAIT, disk=NoDisk, **self.SETTINGS)
             self._sql_retry("CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)")
+            self._sql(f"PRAGMA wal_autocheckpoint = {bounds.log_pages}")
+            self._sql(f"PRAGMA journal_size_limit = {bounds.log_pages * PAGE}")
         except BaseException:
             self.close()
             raise
 
     @property
     def _sql_retry(self) -> Callable[..., Any]:
-        """diskcache's own waits a minute for the lock."""
+        """diskcache's own waits a minute for the lock, and writes every setting anew each time."""
         give_up_at = time.monotonic() + OPEN_PATIENCE
 
-        def execute(*args: Any) -> Any:
-            while True:
+        def execute(statement: str, args: Sequence[Any] = ()) -> Any:
+            while not self._is_set(statement, args):
                 try:
-                    return self._sql(*args)
+                    return self._sql(statement, args)
                 except sqlite3.OperationalError as error:
                     if not is_busy(error) or time.monotonic() > give_up_at:
                         raise
                 time.sleep(0.005)
+            return None
 
         return execute
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """One snapshot for a batch of reads. Needs no lock."""
+    def _is_set(self, statement: str, args: Sequence[Any]) -> bool:
+        """Whether this writes a setting that is there already. A full disk is thus opened without a write."""
+        if statement.startswith("INSERT OR IGNORE INTO Settings"):
+            return bool(self._sql("SELECT 1 FROM Settings WHERE key = ?", args[:1]).fetchall())
+        if statement.startswith("INSERT OR REPLACE INTO Settings"):
+            key, value = args
+        elif statement.startswith("UPDATE Settings SET value = ?"):
+            value, key = args
+        else:
+            return False
+        return (value,) in self._sql("SELECT value FROM Settings WHERE key = ?", (key,)).fetchall()
+
+    def held(self, keys: Iterable[Key]) -> dict[Key, Value]:
+        """The values under these keys, in one snapshot. Needs no lock. No column but the value is read: in a row that
+        is damaged or planted it could be anything.
+        """
+        now = time.time()
         with self._transaction("BEGIN"):
-            yield
+            return dict(row for key in keys for row in self._sql(_HELD, (key, now)))
+
+    def hold(self, entries: Mapping[Key, Value], ttl: float | None) -> None:
+        """Put these values in. Part of a transaction of :meth:`writing`."""
+        now = time.time()
+        expires = None if ttl is None else now + ttl
+        self._con.executemany(_HOLD, ((key, now, expires, now, value) for key, value in entries.items()))
+
+    def forget(self, keys: Iterable[Key]) -> int:
+        """Take these out; how many were there. Part of a transaction of :meth:`writing`."""
+        statement = "DELETE FROM Cache WHERE key = ? AND raw = 1"
+        return int(self._con.executemany(statement, ((key,) for key in keys)).rowcount)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction for a batch of writes, which diskcache's own methods join.
+        """One transaction for a batch of writes.
 
-        diskcache's ``transact`` calls every failure to begin a time-out, read-only and full disks too, and
-        leaves the transaction open when the commit fails.
+        Raises ``StoreError(refused=False)`` if another process is writing.
         """
-        with self._transaction("BEGIN IMMEDIATE"):
-            self._txn_id = threading.get_ident()
-            yield
+        with self._lock.held(LOCK_WAIT):
+            self._shorten_log()
+            try:
+                with self._transaction("BEGIN IMMEDIATE"):
+                    yield
+            except sqlite3.OperationalError as error:
+                if is_full(error):
+                    # The next write may then begin at the front of the log, which needs no room.
+                    with contextlib.suppress(sqlite3.Error):
+                        self._sql("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                raise
+
+    def _shorten_log(self) -> None:
+        """Readers without a pause keep SQLite from beginning the log anew; see that it ends all the same.
+
+        Raises ``StoreError(refused=False)`` if it is too long and somebody is still reading in it.
+        """
+        size = self._log.stat().st_size if self._log.exists() else 0
+        if size > self._bounds.log_most // 2:
+            ((busy, _, _),) = self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if busy and size > self._bounds.log_most:
+                raise StoreError("disk: busy, the log is full and being read", refused=False)
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
@@ -132,7 +171,6 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
             yield
             connection.execute("COMMIT")
         finally:
-            self._txn_id = None
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
@@ -149,23 +187,37 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
         return int(self._sql(statement, (*args, limit)).rowcount)
 
     def evict(self, goal: int) -> bool:
-        """Let go of the least recently used rows, a chunk at most, until ``goal`` bytes are in use.
+        """Let go of the least recently used rows, as many as a trip takes, until ``goal`` bytes are in use.
 
         Returns whether there is more to do.
         """
         excess = self.bytes_in_use() - goal
+        at_once = self._bounds.log_most // 4
         going = []
         oldest = "SELECT rowid, COALESCE(LENGTH(value), 0) FROM Cache ORDER BY access_time LIMIT ?"
-        for row, size in self._sql(oldest, (CHUNK,)).fetchall():
-            if excess <= 0:
-                break
-            excess -= size + _ROW_OVERHEAD
-            going.append((row,))
+        with contextlib.closing(self._sql(oldest, (self._bounds.rows,))) as rows:
+            for row, size in rows:
+                if excess <= 0 or at_once <= 0:
+                    break
+                excess -= size + _ROW_OVERHEAD
+                at_once -= size + _ROW_OVERHEAD
+                going.append((row,))
         self._con.executemany("DELETE FROM Cache WHERE rowid = ?", going)
         return bool(going) and self.bytes_in_use() > goal
 
-    def give_back_pages(self) -> None:
-        self._sql("PRAGMA incremental_vacuum(64)").fetchall()
+    def give_back_pages(self, goal: int) -> bool:
+        """Make the file smaller, a step, while it is larger than ``goal`` bytes. In steady use it never is.
+
+        Returns whether there is more to do.
+        """
+        if not self._beyond(goal):
+            return False
+        with self._lock.held(LOCK_WAIT):
+            self._sql("PRAGMA incremental_vacuum(64)").fetchall()
+        return self._beyond(goal) and self.number("PRAGMA freelist_count") > 0
+
+    def _beyond(self, goal: int) -> bool:
+        return self.number("PRAGMA page_count") * self.number("PRAGMA page_size") > goal
 
     def note_use(self, uses: Iterable[tuple[float, Key]]) -> None:
         # Never backwards: another process may have seen a later use.
@@ -178,26 +230,38 @@ def _code(error: sqlite3.Error) -> int:
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another process holds the lock: worth another try."""
-    return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk has no room."""
+    return _code(error) & 0xFF == sqlite3.SQLITE_FULL
+
+
+_DAMAGE = {
+    sqlite3.SQLITE_ERROR,  # a schema that our statements do not fit
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CONSTRAINT,  # nothing we write breaks a constraint of a sound file
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_READONLY_DBMOVED,
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+}
 
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file is broken, foreign, or no longer the one that was opened."""
-    if _code(error) == sqlite3.SQLITE_READONLY_DBMOVED:
-        return True
-    foreign = str(error).startswith(("no such table", "no such column", "table "))
-    return foreign or _code(error) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return str(error).startswith("Could not decode") or not _DAMAGE.isdisjoint({_code(error), _code(error) & 0xFF})
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """The one door by which errors of SQLite, diskcache and the file system enter."""
+    """The one door by which errors of SQLite and the file system enter."""
     try:
         yield
     except sqlite3.Error as error:
         said = getattr(error, "sqlite_errorname", type(error).__name__)
         raise StoreError(f"disk: {said}", refused=not is_busy(error)) from error
-    except diskcache.Timeout as error:
-        raise StoreError("disk: busy", refused=False) from error
     except OSError as error:
         raise StoreError(f"disk: {error.strerror or type(error).__name__}") from error

@@ -3,38 +3,48 @@
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
-import sys
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from cache_proxy.backends.disk_fence import OPEN_PATIENCE, FencedCache, is_damage, translated
+from cache_proxy.backends.disk_bounds import PAGE, Bounds
+from cache_proxy.backends.disk_fence import LOCK_WAIT, OPEN_PATIENCE, FencedCache, is_damage, translated
+from cache_proxy.backends.disk_lock import FolderLock
 from cache_proxy.errors import StoreError
-
-if sys.platform != "win32":
-    import fcntl
 
 log = logging.getLogger("cache_proxy.disk")
 
-_PAGE_BYTES = 16_384  # a 1024-d vector of 4 KiB does not fit SQLite's own 4 KiB page
+_ASIDE_PAUSE = timedelta(seconds=10)
+"""After which another file may be put aside: less is not an accident but a broken disk."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Identity = tuple[int, int]
 
 
 class DiskFile:
     """``cache.db``: opens it, follows it when it was replaced, puts it aside when it is damaged. Lives in one
     thread.
+
+    A file that is taken away is renamed before its log is, and a log without a file is removed before a new
+    file is made: whoever is killed in between leaves nothing that could be mixed up.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self.aside_bytes = 0
+        """Bytes of the file that was put aside, if it is still there."""
+        self.bounds = Bounds(max_bytes, max_bytes)
+        """What there is to share out, as it was when the file was opened."""
         self._directory = directory
         self._path = directory / "cache.db"
+        self._max_bytes = max_bytes
+        self._lock = FolderLock(directory)
         self._cache: FencedCache | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: Identity | None = None
 
     def open(self) -> None:
         with translated():
@@ -48,11 +58,39 @@ class DiskFile:
             except sqlite3.Error as error:
                 if not is_damage(error):
                     raise
-            self.close()
-            with self._locked():
-                self._put_aside(self._identity)
+            try:
+                with self._lock.held(OPEN_PATIENCE):
+                    # Before it is closed: as long as it is open, no new file can have its inode.
+                    self._put_aside(self._identity)
+            finally:
+                self.close()
             self._open()
             return work(self._current(), *args, **kwargs)
+
+    def room(self) -> int:
+        """Bytes that the pages in use may take now."""
+        free = shutil.disk_usage(self._directory).free
+        return self.bounds.room(self._path.stat().st_size, free, self.aside_bytes)
+
+    def replace(self) -> None:
+        """Begin with a new, empty file. The old one's room is free at once, whoever still has it open.
+
+        Raises ``StoreError(refused=False)`` while another process writes.
+        """
+        with translated():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._lock.held(LOCK_WAIT):
+                self.close()
+                old = self._take_away("cache.db.cleared")
+                if old is not None:
+                    _empty(old)
+            self._open()
+
+    def drop_aside(self) -> None:
+        """Let go of what was put aside: the store needs the room."""
+        for path in self._aside():
+            path.unlink(missing_ok=True)
+        self.aside_bytes = 0
 
     def close(self) -> None:
         cache, self._cache = self._cache, None
@@ -66,7 +104,7 @@ class DiskFile:
         assert self._cache is not None  # noqa: S101 - _open raises or sets it
         return self._cache
 
-    def _identity_now(self) -> tuple[int, int] | None:
+    def _identity_now(self) -> Identity | None:
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -75,7 +113,7 @@ class DiskFile:
 
     def _open(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked():
+        with self._lock.held(OPEN_PATIENCE):
             try:
                 self._cache = self._attempt()
             except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
@@ -84,68 +122,98 @@ class DiskFile:
                 self._put_aside(self._identity_now())
                 self._cache = self._attempt()
             self._identity = self._identity_now()
+            self.aside_bytes = sum(path.stat().st_size for path in self._aside())
 
     def _attempt(self) -> FencedCache:
+        left = [*self._directory.glob("cache.db.cleared*")]
+        left += _with_log(self._path)[:2] if self._identity_now() is None else ()
+        for path in left:
+            path.unlink(missing_ok=True)
         # Made here and not by SQLite, which would let others read it; its -wal and -shm take the mode over.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         os.close(os.open(self._path, flags, 0o600))
-        self._prepare()
-        return FencedCache(self._directory)
+        foreign = self._prepare()
+        self.bounds = Bounds(self._max_bytes, shutil.disk_usage(self._directory).total)
+        cache = FencedCache(self._directory, self._lock, self.bounds)
+        if foreign:
+            fields = {"directory": str(self._directory)}
+            log.warning(
+                "directory=%(directory)s was written by another program or version: what is not ours is not read",
+                fields,
+                extra=fields,
+            )
+        return cache
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> bool:
         """Remove settings that are not ours, before diskcache would obey them; give a new file its page
-        size.
+        size. Returns whether the file was last opened by somebody with other settings.
         """
         connection = sqlite3.connect(self._path, timeout=OPEN_PATIENCE, isolation_level=None)
         with contextlib.closing(connection):
-            for pragma in ("trusted_schema = 0", f"page_size = {_PAGE_BYTES}", "auto_vacuum = 2"):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
+            connection.execute("PRAGMA trusted_schema = 0")
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchall():
-                return
-            ours = set(FencedCache.OWN_ROWS)
-            names = [name for (name,) in connection.execute("SELECT key FROM Settings")]
-            for stranger in (name for name in names if name not in ours):
+                for pragma in (f"page_size = {PAGE}", "auto_vacuum = 2"):
+                    connection.execute(f"PRAGMA {pragma}").fetchall()
+                return False
+            held = dict(connection.execute("SELECT key, value FROM Settings"))
+            ours = {**held, **FencedCache.SETTINGS}
+            for stranger in held.keys() - FencedCache.SETTINGS.keys() - set(FencedCache.COUNTS):
                 connection.execute("DELETE FROM Settings WHERE key IS ?", (stranger,))
+                del ours[stranger]
+            return held != ours
 
-    def _put_aside(self, damaged: tuple[int, int] | None) -> None:
+    def _put_aside(self, damaged: Identity | None) -> None:
         """Rename the damaged file, unless another process already has (the file in place is another one
-        then).
+        then). One file at most is kept: a disk that damages files again and again must not be filled by them.
         """
         if damaged is None or damaged != self._identity_now():
             return
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        aside = self._path.with_name(f"cache.db.damaged-{stamp}")
-        for suffix in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
-        fields = {"directory": str(self._directory), "put_aside": aside.name}
+        now = datetime.now(UTC)
+        if any(path.name > _aside_name(now - _ASIDE_PAUSE) for path in self._aside()):
+            raise StoreError("disk: damaged again at once; is the disk sound?")
+        self.drop_aside()
+        aside = self._take_away(_aside_name(now))
+        fields = {"directory": str(self._directory), "put_aside": aside.name if aside else ""}
         log.error(
             "disk store damaged, starting empty directory=%(directory)s put_aside=%(put_aside)s",
             fields,
             extra=fields,
         )
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One process at a time opens or puts aside."""
-        if sys.platform == "win32":
-            yield
-            return
-        descriptor = os.open(self._directory / "cache.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    def _aside(self) -> Iterator[Path]:
+        return self._directory.glob("cache.db.damaged-*")
+
+    def _take_away(self, name: str) -> Path | None:
+        """Rename the file and its log. Returns where it is then, or ``None`` if there was no file."""
+        away = self._path.with_name(name)
         try:
-            _lock(descriptor)
-            yield
+            self._path.rename(away)
+        except FileNotFoundError:
+            return None
+        for old, new in zip(_with_log(self._path), _with_log(away), strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                old.rename(new)
+        return away
+
+
+def _aside_name(at: datetime) -> str:
+    return f"cache.db.damaged-{at:%Y%m%dT%H%M%S.%fZ}"
+
+
+def _empty(path: Path) -> None:
+    """Give back the room of a file that others may still have open, and remove it. Who is reading in it meets
+    what looks like damage, and finds the new file then.
+    """
+    with contextlib.suppress(OSError):  # a planted link is not followed
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
+    for each in _with_log(path):
+        each.unlink(missing_ok=True)
 
 
-def _lock(descriptor: int) -> None:
-    give_up_at = time.monotonic() + OPEN_PATIENCE
-    while sys.platform != "win32":
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > give_up_at:
-                raise StoreError("disk: another process is busy opening the store", refused=False) from None
-        time.sleep(0.005)
+def _with_log(path: Path) -> tuple[Path, ...]:
+    """The files that SQLite keeps beside one, and the file itself last."""
+    return tuple(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", ""))

@@ -81,6 +81,10 @@ class TieredBackend(Backend):
         self.memory.hold(entries)
         return await self.lower.set_many(entries, ttl)
 
+    @property
+    def ailing(self) -> bool:
+        return self.lower.ailing
+
     async def delete_many(self, keys: Sequence[Key]) -> int:
         try:
             below = await self.lower.delete_many(keys)
@@ -103,6 +107,9 @@ class TieredBackend(Backend):
 
     async def ping(self) -> None:
         await self.lower.ping()
+
+    async def advice(self) -> Sequence[str]:
+        return await self.lower.advice()
 
     async def close(self) -> None:
         if self._look is not None:

@@ -33,6 +33,8 @@ def understand(
     fields.refuse_secrets(body)
     controls = wire_controls.read(body, cache_control, default_off=policy.default_off)
     target = names.resolve(name)
+    if target.dropped:
+        body = {field: value for field, value in body.items() if field not in target.dropped}
     if target.defaults:
         body = fields.filled(body, target.defaults, WIRES[endpoint].SPELLINGS)
     ask, view = WIRES[endpoint].read(body, target.model, target.spec)

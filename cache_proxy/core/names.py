@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-from cache_proxy.core.catalog import Model
+from cache_proxy.core.catalog import BATCH_LIMIT, Model
 from cache_proxy.errors import ModelNotFound
 from cache_proxy.models import Deployment, Json
 
@@ -17,7 +17,8 @@ class Target:
     """What a name stands for.
 
     ``model`` is the upstream's name, ``identity`` what tells this upstream's answers from another's, ``defaults`` are
-    request fields the operator set for the name.
+    request fields the operator set for the name and ``dropped`` those that are left out, ``batch`` is the most inputs
+    its deployments take in a call.
     """
 
     model: str
@@ -25,6 +26,8 @@ class Target:
     identity: str
     deployments: tuple[Deployment, ...]
     defaults: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
+    batch: int = BATCH_LIMIT
+    dropped: frozenset[str] = frozenset()
 
 
 class Names:

@@ -1,46 +1,43 @@
 """LiteLLM's ``config.yaml`` and the environment, made into settings that the rest of the package can take as they are.
 
-    read (include) ─► environment_variables ─► prune (unknown keys warn) ─► os.environ/NAME ─► validate ─► Settings
+    read (include) ─► environment_variables ─► credential_list ─► model_list without what is not served here
+        ─► the router's Redis, if it is the cache ─► plugins (what is for a backend of others is taken out)
+        ─► prune (unknown keys warn) ─► os.environ/NAME ─► validate ─► Settings
 
 ``Settings`` holds only what is acted on, with every default filled in. The sections as they are written in the file
-are in ``sections`` and ``own``.
+are in ``sections``, ``entries`` and ``own``; what of LiteLLM's is known and not acted on is in ``ignored``.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import SecretStr
 
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings import caching, deployments, reading
-from cache_proxy.settings.caching import CacheSettings, RedisSettings
+from cache_proxy.settings import caching, credentials, deployments, reading, router_cache
+from cache_proxy.settings.caching import CacheSettings
 from cache_proxy.settings.checking import prune, validate
-from cache_proxy.settings.deployments import DeploymentSettings, credential
+from cache_proxy.settings.deployments import LEAST_BUSY, DeploymentSettings, credential
+from cache_proxy.settings.ignored import PARAMS
 from cache_proxy.settings.notes import Notes
 from cache_proxy.settings.own import OwnSettings
-from cache_proxy.settings.providers import base_url, upstream_of
-from cache_proxy.settings.references import environment, peek, resolve
+from cache_proxy.settings.plugins import Plugin, taken_out
+from cache_proxy.settings.providers import APP, base_url
+from cache_proxy.settings.redis import RedisSettings, TlsSettings
+from cache_proxy.settings.references import environment, resolve
 from cache_proxy.settings.routes import Route, route
 from cache_proxy.settings.sections import Alias, Document, reveal
+from cache_proxy.settings.served import without_others
 
 __all__ = [
-    "Alias", "CacheSettings", "Cooldown", "DeploymentSettings", "OwnSettings", "RedisSettings", "Route", "Settings",
-    "base_url", "load", "parse", "reveal",
+    "APP", "Alias", "CacheSettings", "DeploymentSettings", "OwnSettings", "Plugin", "RedisSettings", "Route",
+    "Settings", "TlsSettings", "base_url", "load", "parse", "reveal",
 ]  # fmt: skip
 
 MASTER_KEY_VARIABLES = ("CACHE_PROXY_MASTER_KEY", "LITELLM_MASTER_KEY")
-SERVED_MODES = ("embedding", "rerank")
-
-
-@dataclass(frozen=True, slots=True)
-class Cooldown:
-    """When a failing deployment of a group rests: after more than ``allowed_fails`` failures in a row."""
-
-    enabled: bool = True
-    allowed_fails: int = 3
-    seconds: float = 5.0
+STRATEGIES = (None, "simple-shuffle", LEAST_BUSY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +49,22 @@ class Settings:
     own: OwnSettings
     master_key: SecretStr | None = None
     aliases: Mapping[str, Alias] = field(default_factory=dict)
-    cooldown: Cooldown = Cooldown()
+    retry_after: float = 0.0
+    """The least seconds before a call is tried again at the same deployment."""
     warnings: tuple[str, ...] = ()
     """One line for each thing the operator should know. No values in them: they are logged."""
+    unset: tuple[str, ...] = ()
+    """Those of the warnings that are about environment variables that are not set."""
+    round_app: tuple[DeploymentSettings, ...] = ()
+    """The deployments where the middleware is to cache the app it is wrapped round."""
 
     def route(self, name: str) -> Route | None:
         """Who answers to this model name of a request; ``None`` means 404."""
         return route(name, self.deployments, self.aliases)
+
+    def round_the_app(self) -> "Settings":
+        """The same for ``upstream="app"``: a model that is not in ``model_list`` is the app's."""
+        return replace(self, deployments=self.round_app)
 
 
 def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -74,9 +80,11 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str] = os.environ) 
     environ = environment(document, environ, notes)
     raw = {key: value for key, value in document.items() if key != "environment_variables"}
     _refuse_empty_key(raw)
-    raw, places = _without_foreign(raw, environ, notes)
+    raw, places = without_others(credentials.laid_in(raw, environ, notes), environ, notes)
+    raw = router_cache.lifted(raw, environ, notes)
+    raw, plugin = taken_out(raw, caching.TYPES, environ, notes)
     checked = validate(_prepared(raw, places, environ, notes), places)
-    return _settings(checked, places, bool(document.get("model_list")), environ, notes)
+    return _settings(checked, plugin, places, bool(document.get("model_list")), environ, notes)
 
 
 def _prepared(raw: Mapping[str, Any], places: list[int], environ: Mapping[str, str], notes: Notes) -> dict[str, Any]:
@@ -84,8 +92,6 @@ def _prepared(raw: Mapping[str, Any], places: list[int], environ: Mapping[str, s
     section = raw.get("litellm_settings")
     if isinstance(section, Mapping) and str(section.get("cache")).lower() == "false":
         raw = {**raw, "litellm_settings": {**section, "cache_params": None}}
-    elif isinstance(section, Mapping):
-        caching.refuse_several_nodes(section.get("cache_params"))
     pruned = prune(raw, Document, (), notes)
     entries = pruned.pop("model_list", None)
     prepared: dict[str, Any] = resolve(pruned, environ, (), notes)
@@ -96,27 +102,35 @@ def _prepared(raw: Mapping[str, Any], places: list[int], environ: Mapping[str, s
 
 
 def _settings(
-    document: Document, places: list[int], listed: bool, environ: Mapping[str, str], notes: Notes
+    document: Document,
+    plugin: Plugin | None,
+    places: list[int],
+    listed: bool,
+    environ: Mapping[str, str],
+    notes: Notes,
 ) -> Settings:
     found = deployments.build(document, places, environ)
+    around = deployments.round_app(found, document, environ)
     if not listed:
         found = (deployments.anything_of_jina(document, environ),)
     elif not found:
         notes.add("model_list: none of its deployments can be served here")
     router = document.router_settings
-    cache = caching.build(document.litellm_settings, environ, notes)
+    cache = caching.build(document.litellm_settings, environ, notes, plugin)
     own = _own(document)
     if cache.enabled and cache.kind == "memory" and own.memory_mib == 0:
         raise ConfigError("cache_proxy_settings.memory_mib is 0, but the cache is in memory; make it larger")
-    _note_router(document, found, notes)
+    _note_oddities(document, found, notes)
     return Settings(
         deployments=found,
         cache=cache,
         own=own,
         master_key=_master_key(document, environ),
         aliases=router.model_group_alias,
-        cooldown=_cooldown(document),
+        retry_after=router.retry_after or 0.0,
         warnings=notes.lines,
+        unset=notes.unset_lines,
+        round_app=around,
     )
 
 
@@ -127,37 +141,6 @@ def _refuse_empty_key(raw: Mapping[str, Any]) -> None:
         key = section["master_key"]
         if key is None or (isinstance(key, str) and not key.strip()):
             raise ConfigError("general_settings.master_key is empty; give it a value, or take it out")
-
-
-def _without_foreign(raw: dict[str, Any], environ: Mapping[str, str], notes: Notes) -> tuple[dict[str, Any], list[int]]:
-    """The document without the deployments that can not be served, and the places of those that can."""
-    entries = raw.get("model_list")
-    if not isinstance(entries, list):
-        return raw, []
-    kept = []
-    for at, entry in enumerate(entries):
-        if _is_foreign(entry, environ):
-            name = peek(entry.get("model_name"), environ) or f"model_list[{at}]"
-            notes.add(f"model_list: {name} can not be served here and is skipped")
-        else:
-            kept.append(at)
-    return {**raw, "model_list": [entries[at] for at in kept]}, kept
-
-
-def _is_foreign(entry: object, environ: Mapping[str, str]) -> bool:
-    """Whether this is a deployment for another API. What can not be made out is left for the validation."""
-    params = entry.get("litellm_params") if isinstance(entry, Mapping) else None
-    model = peek(params.get("model"), environ) if isinstance(params, Mapping) else None
-    if not isinstance(entry, Mapping) or not isinstance(params, Mapping) or model is None:
-        return False
-    info = entry.get("model_info")
-    mode = peek(info.get("mode"), environ) if isinstance(info, Mapping) else None
-    if mode is not None and mode not in SERVED_MODES:
-        return True
-    provider = peek(params.get("custom_llm_provider"), environ)
-    has_base = peek(params.get("api_base"), environ) is not None
-    # A bare * takes whatever the name of a request says.
-    return model != "*" and upstream_of(model, provider=provider, has_base=has_base) is None
 
 
 def _master_key(document: Document, environ: Mapping[str, str]) -> SecretStr | None:
@@ -173,26 +156,27 @@ def _master_key(document: Document, environ: Mapping[str, str]) -> SecretStr | N
 
 
 def _own(document: Document) -> OwnSettings:
-    own, limit = document.cache_proxy_settings, document.general_settings.max_request_size_mb
-    if limit is not None and "max_body_mib" not in own.model_fields_set:
-        return own.model_copy(update={"max_body_mib": limit})
-    return own
+    """Our own section, with LiteLLM's words for the same where ours are silent."""
+    limit, json_logs = document.general_settings.max_request_size_mb, document.litellm_settings.json_logs
+    theirs = {
+        "max_body_mib": limit,
+        "log_format": None if json_logs is None else "json" if json_logs else "console",
+    }
+    said = document.cache_proxy_settings.model_fields_set
+    update = {key: value for key, value in theirs.items() if value is not None and key not in said}
+    return document.cache_proxy_settings.model_copy(update=update)
 
 
-def _cooldown(document: Document) -> Cooldown:
-    router, common, usual = document.router_settings, document.litellm_settings, Cooldown()
-    fails = router.allowed_fails if router.allowed_fails is not None else common.allowed_fails
-    return Cooldown(
-        enabled=not router.disable_cooldowns,
-        allowed_fails=usual.allowed_fails if fails is None else fails,
-        seconds=router.cooldown_time or common.cooldown_time or usual.seconds,
-    )
-
-
-def _note_router(document: Document, found: tuple[DeploymentSettings, ...], notes: Notes) -> None:
+def _note_oddities(document: Document, found: tuple[DeploymentSettings, ...], notes: Notes) -> None:
     router = document.router_settings
-    if router.routing_strategy not in (None, "simple-shuffle"):
+    if router.routing_strategy not in STRATEGIES:
         notes.add("router_settings.routing_strategy is not acted on here: simple-shuffle is used")
     for name, alias in router.model_group_alias.items():
         if route(alias.model, found, {}) is None:
             notes.add(f"router_settings.model_group_alias: {name} names no model that is served here")
+    if any({".", "["} & set(field) for deployment in found for field in deployment.dropped):
+        notes.add(f"{PARAMS}.additional_drop_params: only whole fields of a request can be dropped")
+    served = {deployment.model_name for deployment in found}
+    for name in router.model_group_retry_policy:
+        if name not in served:
+            notes.add(f"router_settings.model_group_retry_policy: no deployment here has the model_name {name}")

@@ -10,17 +10,25 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from cache_proxy.core.catalog import BATCH_LIMIT
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings.providers import JINA, JINA_BASE, JINA_HOST, base_url, upstream_of
-from cache_proxy.settings.sections import Document, LiteLLMParams, ModelEntry, ModelInfo
+from cache_proxy.models import Failure
+from cache_proxy.settings.entries import LiteLLMParams, ModelEntry, ModelInfo
+from cache_proxy.settings.limits import (
+    DEFAULT_COOLDOWN,
+    DEFAULT_FAILS,
+    DEFAULT_PARALLEL,
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT,
+    first,
+    limits,
+)  # fmt: skip
+from cache_proxy.settings.providers import APP, JINA, JINA_BASE, JINA_HOST, Upstream, base_url, upstream_of
+from cache_proxy.settings.sections import Document
 
 KEY_VARIABLES = ("JINA_AI_API_KEY", "JINA_API_KEY", "JINA_AI_TOKEN")
 BASE_VARIABLE = "JINA_AI_API_BASE"
-
-DEFAULT_TIMEOUT = 120.0
-"""Above the 100 s after which Jina's own gateway gives up: to leave earlier is to risk paying twice."""
-DEFAULT_RETRIES = 2
-DEFAULT_PARALLEL = 32
+LEAST_BUSY = "least-busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +52,28 @@ class DeploymentSettings:
     max_parallel_requests: int = DEFAULT_PARALLEL
     timeout: float = DEFAULT_TIMEOUT
     num_retries: int = DEFAULT_RETRIES
+    retries_after: Mapping[Failure, int] = field(default_factory=dict)
+    """By kind of failure, where it is not ``num_retries``."""
+    allowed_fails: int = DEFAULT_FAILS
+    allowed_fails_of: Mapping[Failure, int] = field(default_factory=dict)
+    cooldown: float | None = DEFAULT_COOLDOWN
+    """Seconds it rests after failing, where its group has another; ``None`` for never."""
+    verify: bool | str = True
+    """Whether its certificate is checked, or the file of certificates to trust."""
     input_cost_per_token: Decimal | None = None
     mode: Literal["embedding", "rerank"] | None = None
     items: Literal["separate", "together"] | None = None
     documents: Literal["pairs", "together"] | None = None
     harmless_params: frozenset[str] = frozenset()
     default_params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    dropped: frozenset[str] = frozenset()
+    """Fields of a request that are left out."""
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    weight: float | None = None
+    weight: float = 1.0
+    """Its share of the calls of its group, beside those of the others."""
     order: int | None = None
+    batch: int = BATCH_LIMIT
+    """Most items in one call."""
     any_name: bool = False
     """A base URL was given in the file, so a wildcard also takes names that are not Jina's."""
 
@@ -73,7 +94,8 @@ def build(document: Document, places: Sequence[int], environ: Mapping[str, str])
     groups: dict[str, list[DeploymentSettings]] = defaultdict(list)
     for deployment in found:
         groups[deployment.model_name].append(deployment)
-    built = tuple(member for name, members in groups.items() for member in _as_group(name, members))
+    evenly = document.router_settings.routing_strategy == LEAST_BUSY
+    built = tuple(member for name, members in groups.items() for member in _as_group(name, members, evenly=evenly))
     _refuse_twins(built)
     return built
 
@@ -81,8 +103,22 @@ def build(document: Document, places: Sequence[int], environ: Mapping[str, str])
 def anything_of_jina(document: Document, environ: Mapping[str, str]) -> DeploymentSettings:
     """The deployment there is without a ``model_list``: every Jina model by its name."""
     entry = ModelEntry(model_name="*", litellm_params=LiteLLMParams.model_validate({"model": "*"}))
-    (deployment,) = _as_group("*", [_deployment(entry, 0, document, environ)])
+    (deployment,) = _as_group("*", [_deployment(entry, 0, document, environ)], evenly=True)
     return replace(deployment, id="jina")
+
+
+def round_app(
+    listed: Sequence[DeploymentSettings], document: Document, environ: Mapping[str, str]
+) -> tuple[DeploymentSettings, ...]:
+    """The deployments where the middleware caches the app it is wrapped round: those of the ``model_list``, and for
+    every other name the app, by its own name for it.
+    """
+    if any(one.model_name == "*" for one in listed):
+        return tuple(listed)
+    params = LiteLLMParams.model_validate({"model": "*", "api_base": APP})
+    entry = ModelEntry(model_name="*", litellm_params=params)
+    (deployment,) = _as_group("*", [_deployment(entry, 0, document, environ)], evenly=True)
+    return (*listed, replace(deployment, id=f"{APP}:*"))
 
 
 def _deployment(entry: ModelEntry, at: int, document: Document, environ: Mapping[str, str]) -> DeploymentSettings:
@@ -90,52 +126,48 @@ def _deployment(entry: ModelEntry, at: int, document: Document, environ: Mapping
     path = f"model_list[{at}]"
     if params.model.count("*") > entry.model_name.count("*"):
         raise ConfigError(f"{path}.litellm_params.model has a * that model_name lacks; write it there too")
-    upstream = upstream_of(params.model, provider=params.custom_llm_provider, has_base=bool(params.api_base))
+    upstream = upstream_of(params.model, provider=params.custom_llm_provider, has_base=bool(_given_base(params)))
     base = _base(params, upstream.provider if upstream else JINA, path, environ)
     return DeploymentSettings(
         id=info.id or entry.model_name,
         model_name=entry.model_name,
         litellm_model=params.model,
         model=upstream.model if upstream else params.model,
-        provider=upstream.provider if upstream else JINA,
+        provider=_provider(params, upstream, base),
         api_base=base,
         identity=info.identity or "",
         api_key=_key(params, path, environ),
-        rpm=params.rpm,
-        tpm=params.tpm,
-        input_cost_per_token=_first(params.input_cost_per_token, info.input_cost_per_token),
+        rpm=first(params.rpm, entry.rpm, info.rpm),
+        tpm=first(params.tpm, entry.tpm, info.tpm),
+        input_cost_per_token=first(params.input_cost_per_token, info.input_cost_per_token),
         mode=_mode(info),
         items=info.items,
         documents=info.documents,
         harmless_params=frozenset(info.harmless_params),
-        default_params=_default_params(params, path),
+        default_params=_default_params(params, path) | _defaults_of_all(document),
+        dropped=frozenset(params.additional_drop_params or ()),
         extra_headers=_headers(params, path),
-        weight=params.weight,
+        weight=params.weight or 0.0,
         order=params.order,
-        any_name=bool(params.api_base),
-        **_limits(params, document),
+        batch=min(info.max_embedding_batch_size or BATCH_LIMIT, BATCH_LIMIT),
+        any_name=bool(_given_base(params)),
+        **limits(entry, path, document, environ),
     )
 
 
-def _limits(params: LiteLLMParams, document: Document) -> dict[str, Any]:
-    """What a deployment takes from the router's and the general settings where it says nothing itself."""
-    router, common, general = document.router_settings, document.litellm_settings, document.general_settings
-    return {
-        "timeout": _first(params.timeout, router.timeout, common.request_timeout, DEFAULT_TIMEOUT),
-        "num_retries": _first(
-            params.num_retries, params.max_retries, router.num_retries, common.num_retries, DEFAULT_RETRIES
-        ),
-        "max_parallel_requests": _first(
-            params.max_parallel_requests,
-            router.default_max_parallel_requests,
-            general.max_parallel_requests,
-            DEFAULT_PARALLEL,
-        ),
-    }
+def _given_base(params: LiteLLMParams) -> str | None:
+    return params.api_base or params.base_url
 
 
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+def _says_jina(params: LiteLLMParams) -> bool:
+    return params.custom_llm_provider == JINA or params.model.startswith(f"{JINA}/")
+
+
+def _provider(params: LiteLLMParams, upstream: Upstream | None, base: str) -> str:
+    """Whose dialect it speaks. An app's models are its own, unless the entry says that they are Jina's."""
+    if base == APP and not _says_jina(params):
+        return APP
+    return upstream.provider if upstream else JINA
 
 
 def _mode(info: ModelInfo) -> Literal["embedding", "rerank"] | None:
@@ -143,8 +175,12 @@ def _mode(info: ModelInfo) -> Literal["embedding", "rerank"] | None:
 
 
 def _base(params: LiteLLMParams, provider: str, path: str, environ: Mapping[str, str]) -> str:
+    if (_given_base(params) or "").strip() == APP:
+        return APP
     if params.api_base:
         return base_url(params.api_base, f"{path}.litellm_params.api_base")
+    if params.base_url:
+        return base_url(params.base_url, f"{path}.litellm_params.base_url")
     if provider == JINA and environ.get(BASE_VARIABLE, "").strip():
         return base_url(environ[BASE_VARIABLE], BASE_VARIABLE)
     return JINA_BASE
@@ -153,8 +189,8 @@ def _base(params: LiteLLMParams, provider: str, path: str, environ: Mapping[str,
 def _key(params: LiteLLMParams, path: str, environ: Mapping[str, str]) -> SecretStr | None:
     if params.api_key is not None and params.api_key.get_secret_value().strip():
         return credential(params.api_key.get_secret_value(), f"{path}.litellm_params.api_key")
-    says_jina = params.custom_llm_provider == JINA or params.model.startswith(f"{JINA}/")
-    if params.api_base and not says_jina:
+    base = (_given_base(params) or "").strip()
+    if base == APP or (base and not _says_jina(params)):
         return None  # Jina's key is not for a server that nobody called Jina's.
     named = ((name, environ.get(name, "").strip()) for name in KEY_VARIABLES)
     return next((credential(value, name) for name, value in named if value), None)
@@ -173,17 +209,26 @@ def _fits_header(text: str) -> bool:
 
 
 def _default_params(params: LiteLLMParams, path: str) -> dict[str, Any]:
-    found = (params.model_extra or {}) | (params.extra_body or {})
+    return _as_json((params.model_extra or {}) | (params.extra_body or {}), f"{path}.litellm_params")
+
+
+def _defaults_of_all(document: Document) -> dict[str, Any]:
+    """Default parameters of every request. As at LiteLLM they win over a deployment's own."""
+    given = document.router_settings.default_litellm_params
+    return _as_json((given and given.model_extra) or {}, "router_settings.default_litellm_params")
+
+
+def _as_json(found: dict[str, Any], where: str) -> dict[str, Any]:
     for name, value in found.items():
         try:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError):
-            raise ConfigError(f"{path}.litellm_params.{name}: JSON can not say this; put it in quotes") from None
+            raise ConfigError(f"{where}.{name}: JSON can not say this; put it in quotes") from None
     return found
 
 
 def _headers(params: LiteLLMParams, path: str) -> dict[str, str]:
-    headers = params.extra_headers or {}
+    headers = (params.headers or {}) | (params.extra_headers or {})
     if not all(
         name and _fits_header(name + value) and not set(name) & set(' :"(),/;<=>?@[\\]{}')
         for name, value in headers.items()
@@ -192,16 +237,18 @@ def _headers(params: LiteLLMParams, path: str) -> dict[str, str]:
     return headers
 
 
-def _as_group(name: str, members: list[DeploymentSettings]) -> Iterable[DeploymentSettings]:
+def _as_group(name: str, members: list[DeploymentSettings], *, evenly: bool) -> Iterable[DeploymentSettings]:
     """The deployments of one name, made interchangeable: a caller must not notice which one answered."""
     if len({member.model for member in members}) > 1:
         raise ConfigError(
-            f"model_list: the deployments called {name} name different upstream models, whose answers must not be "
+            f"model_list: the deployments called `{name}` name different upstream models, whose answers must not be "
             "mixed; give each model a model_name of its own"
         )
-    if any(member.default_params != members[0].default_params for member in members):
+    said = [(member.default_params, member.dropped) for member in members]
+    if any(params != said[0] for params in said):
         raise ConfigError(
-            f"model_list: the deployments called {name} set different default parameters; make them equal"
+            f"model_list: the deployments called `{name}` set different default parameters, or drop different fields; "
+            "make them equal"
         )
     identity = _agreed(name, "identity", {member.identity for member in members}) or _group_identity(name, members)
     shared = {
@@ -212,15 +259,25 @@ def _as_group(name: str, members: list[DeploymentSettings]) -> Iterable[Deployme
         "harmless_params": _agreed(name, "harmless_params", {member.harmless_params for member in members})
         or frozenset(),
     }
-    for number, member in enumerate(members, 1):
+    shares = [1.0] * len(members) if evenly else _shares(members)
+    for number, (member, share) in enumerate(zip(members, shares, strict=True), 1):
         numbered = len(members) > 1 and member.id == name
-        yield replace(member, id=f"{name}#{number}" if numbered else member.id, **shared)
+        yield replace(member, id=f"{name}#{number}" if numbered else member.id, weight=share, **shared)
+
+
+def _shares(members: Sequence[DeploymentSettings]) -> list[float]:
+    """LiteLLM's simple-shuffle: by ``weight``, else by ``rpm``, else by ``tpm``; who has none then gets nothing."""
+    for name in ("weight", "rpm", "tpm"):
+        shares = [float(getattr(member, name) or 0.0) for member in members]
+        if any(shares):
+            return shares
+    return [1.0] * len(members)
 
 
 def _agreed(name: str, key: str, values: set[Any]) -> Any:
     given = [value for value in values if value]
     if len(given) > 1:
-        raise ConfigError(f"model_list: the deployments called {name} have different model_info.{key}; give them one")
+        raise ConfigError(f"model_list: the deployments called `{name}` have different model_info.{key}; give them one")
     return given[0] if given else None
 
 

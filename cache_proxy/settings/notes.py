@@ -1,22 +1,11 @@
 """What the operator should know about a configuration that is obeyed all the same, and where in it a thing stands."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
+
+from cache_proxy.settings.ignored import reason
 
 Path = tuple[str | int, ...]
 """Where a value stands: ``("model_list", 0, "litellm_params", "api_base")``."""
-
-_OTHER_MODEL = "an answer of another model would be a wrong answer"
-_ACCESS = "who gets in is decided by the master key alone"
-_REASONS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(
-        ("fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks"), _OTHER_MODEL
-    )
-    | dict.fromkeys(
-        ("allowed_ips", "allowed_routes", "admin_only_routes", "custom_auth", "enable_jwt_auth", "enable_oauth2_auth"),
-        _ACCESS,
-    )
-)
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -34,17 +23,29 @@ class Notes:
 
     def __init__(self) -> None:
         self._lines: dict[str, None] = {}
+        self._unset: dict[str, None] = {}
 
     def add(self, line: str) -> None:
         """Note this line, unless it is noted already."""
         self._lines[line] = None
 
+    def unset(self, path: Path, variable: str) -> None:
+        """Note that the value at this path refers to a variable that is not there."""
+        line = f"{name_of(path)}: {variable} is not set or empty"
+        self.add(line)
+        self._unset[line] = None
+
     def ignored(self, path: Path) -> None:
         """Note that the key at this path is not acted on."""
-        reason = _REASONS.get(str(path[-1]))
-        self.add(f"{name_of(path)} is not acted on here" + (f": {reason}" if reason else ""))
+        why = reason(name_of(path[:-1]), str(path[-1]))
+        self.add(f"{name_of(path)} is not acted on here" + (f": {why}" if why else ""))
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All of them."""
         return tuple(self._lines)
+
+    @property
+    def unset_lines(self) -> tuple[str, ...]:
+        """Those of them that are about variables that are not set."""
+        return tuple(self._unset)

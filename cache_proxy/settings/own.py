@@ -44,6 +44,11 @@ class OwnSettings(BaseModel):
         description="Seconds for which an image or PDF given by URL is cached, or false for never: "
         "what a URL points to may change.",
     )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds that requests under way have to finish when the server is told to end (SIGTERM).",
+    )
     trust_env: bool = Field(
         default=False,
         description="Whether calls to the upstream go through HTTPS_PROXY and its kin of the environment.",

@@ -8,6 +8,8 @@ from cache_proxy.errors import ConfigError
 JINA = "jina_ai"
 JINA_HOST = "api.jina.ai"
 JINA_BASE = f"https://{JINA_HOST}/v1"
+APP = "app"
+"""In place of a base URL, and of a provider: the app that the middleware is wrapped round (``upstream="app"``)."""
 
 DIALECT = frozenset(
     {

@@ -14,18 +14,30 @@ MAX_DEPTH = 40
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The document in this file and all it includes. Raises ``ConfigError``."""
-    return _read(Path(path), ())
+    """The document in this file and all it includes, each file once. Raises ``ConfigError``.
 
-
-def _read(path: Path, includers: tuple[Path, ...]) -> dict[str, Any]:
-    real = path.resolve()
-    if real in includers:
-        raise ConfigError(f"include: {path} includes itself; take it out of one of the lists")
-    document = _parse(path)
-    for name in _includes(document, path):
-        _merge(document, _read(path.parent / name, (*includers, real)))
+    What a file includes is merged after all that was named before it, as at LiteLLM.
+    """
+    root = Path(path)
+    document = _parse(root)
+    seen = {root.resolve()}
+    pending = [(name, root) for name in _includes(document, root)]
+    while pending:
+        name, includer = pending.pop(0)
+        found = _beside(includer, name, root)
+        if found.resolve() in seen:
+            continue
+        seen.add(found.resolve())
+        included = _parse(found)
+        pending += [(more, found) for more in _includes(included, found)]
+        _merge(document, included)
     return document
+
+
+def _beside(includer: Path, name: str, root: Path) -> Path:
+    """The file of this name beside the one that includes it; one that is only beside the first file is found, too."""
+    found, other = includer.parent / name, root.parent / name
+    return other if other.exists() and not found.exists() else found
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings.notes import Notes, Path, dotted, name_of
+from cache_proxy.settings.notes import Notes, Path, dotted
 from cache_proxy.settings.reading import MAX_DEPTH
 
 PREFIX = "os.environ/"
@@ -13,7 +13,7 @@ _WHOLE = re.compile(r"os\.environ/([^\s/:@]+)")
 _PART = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 _ORDINARY = re.compile(r"[A-Z_][A-Z0-9_]*")
 
-FAIL_CLOSED = frozenset({"master_key", "api_base", "namespace", "identity"})
+FAIL_CLOSED = frozenset({"master_key", "api_base", "base_url", "namespace", "identity", "litellm_credential_name"})
 """Settings whose absence would open a door or send texts elsewhere: a missing variable refuses the start."""
 
 _UNSET = object()
@@ -77,9 +77,11 @@ def _report(variable: str, path: Path, notes: Notes) -> None:
     name = (
         f"the environment variable {variable}" if _ORDINARY.fullmatch(variable) else "the environment variable it names"
     )
-    if path[-1] in FAIL_CLOSED:
+    # In a list within a list ([host, port]) the others would move up into its place.
+    by_position = len(path) > 1 and isinstance(path[-1], int) and isinstance(path[-2], int)
+    if path[-1] in FAIL_CLOSED or by_position:
         raise ConfigError(f"{dotted(path)}: {name} is not set or empty; set it, or take this key out")
-    notes.add(f"{name_of(path)}: {name} is not set or empty")
+    notes.unset(path, name)
 
 
 def peek(value: Any, environ: Mapping[str, str]) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cache_proxy.settings.deployments import DeploymentSettings
-from cache_proxy.settings.providers import upstream_of
+from cache_proxy.settings.providers import APP, upstream_of
 from cache_proxy.settings.sections import Alias
 
 
@@ -54,6 +54,8 @@ def _fill(deployment: DeploymentSettings, found: Sequence[str]) -> str | None:
     """The upstream's name for what the wildcards of the pattern matched; ``None`` if it is not one of its models."""
     parts = deployment.litellm_model.split("*")
     filled = parts[0] + "".join(text + part for text, part in zip(found, parts[1:], strict=False))
-    provider = None if deployment.litellm_model.startswith("*") else deployment.provider
+    # A bare * of the app's takes names as they are: theirs may well begin with what is a provider's name elsewhere.
+    bare = deployment.litellm_model.startswith("*") and deployment.provider != APP
+    provider = None if bare else deployment.provider
     upstream = upstream_of(filled, provider=provider, has_base=deployment.any_name)
     return upstream.model if upstream else None

@@ -12,12 +12,9 @@ from functools import cache
 import httpx
 import orjson
 
-from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamNonsense, UpstreamRefused
+from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamNonsense
 from cache_proxy.models import Deployment, Endpoint, Json
-
-OK = 200
-ANSWER_LIMIT = 256 * 2**20
-"""Bytes of an answer. 512 vectors of 2048 numbers are about 25 MB of text."""
+from cache_proxy.upstream.outcome import OK, Body, broken_off, outcome, too_late
 
 _CONNECT_TIMEOUT = 10.0
 _IDLE_LIMIT = 55.0
@@ -51,8 +48,7 @@ class Client:
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_LIMIT),
             follow_redirects=False,
             trust_env=trust_env,
-            # Redirects are not followed, so a plain URL never needs certificates, which take long to load.
-            verify=_certificates() if deployment.base_url.startswith("https:") else False,
+            verify=_trust(deployment),
             transport=transport,
         )
 
@@ -62,27 +58,14 @@ class Client:
             async with asyncio.timeout(self._timeout):
                 return await self._post(f"{self._base}/{endpoint.value}", orjson.dumps(body))
         except TimeoutError:
-            raise UpstreamLost(
-                f"the upstream did not answer within {self._timeout:g} s", outcome_unknown=True, timed_out=True
-            ) from None
+            raise too_late(self._timeout) from None
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             raise translate(error) from None
 
     async def _post(self, url: str, content: bytes) -> bytes:
         async with self._http.stream("POST", url, content=content) as response:
             answer = await self._answer(response)
-        if response.status_code == OK:
-            return answer
-        if not 400 <= response.status_code < 600:
-            raise UpstreamNonsense(
-                f"the upstream answered with status {response.status_code} where only 200 makes sense: check `api_base`"
-            )
-        raise UpstreamRefused(
-            response.status_code,
-            answer,
-            content_type=response.headers.get("content-type", "application/octet-stream"),
-            retry_after=_retry_after(response.headers.get("retry-after")),
-        )
+        return outcome(response.status_code, response.headers, answer)
 
     @staticmethod
     async def _answer(response: httpx.Response) -> bytes:
@@ -92,7 +75,7 @@ class Client:
         except (httpx.HTTPError, asyncio.CancelledError):
             # Cancelled means here: by the time-out of the whole call, for calls are never cancelled from outside.
             if response.status_code == OK:
-                raise UpstreamNonsense("the upstream's answer broke off") from None
+                raise broken_off() from None
             raise
 
     async def close(self) -> None:
@@ -100,9 +83,16 @@ class Client:
         await self._http.aclose()
 
 
+def _trust(deployment: Deployment) -> ssl.SSLContext | bool:
+    # Redirects are not followed, so a plain URL never needs certificates, which take long to load.
+    if deployment.verify is False or not deployment.base_url.startswith("https:"):
+        return False
+    return _certificates(deployment.verify)
+
+
 @cache
-def _certificates() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+def _certificates(trusted: str | bool) -> ssl.SSLContext:
+    return httpx.create_ssl_context() if trusted is True else ssl.create_default_context(cafile=str(trusted))
 
 
 def _headers(deployment: Deployment) -> dict[str, str]:
@@ -118,19 +108,10 @@ def _headers(deployment: Deployment) -> dict[str, str]:
 
 
 async def _read(response: httpx.Response) -> bytes:
-    parts = []
-    size = 0
+    body = Body()
     async for part in response.aiter_bytes():
-        size += len(part)
-        if size > ANSWER_LIMIT:
-            raise UpstreamNonsense(f"the upstream's answer is larger than {ANSWER_LIMIT} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a ``Retry-After`` of that form. Jina documents none; the date form is not worth a clock."""
-    return float(value) if value and value.isascii() and value.isdigit() and len(value) < 10 else None
+        body.add(part)
+    return body.whole()
 
 
 def translate(error: Exception) -> UpstreamError:

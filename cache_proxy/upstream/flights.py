@@ -1,7 +1,8 @@
 """Flights: one trip per key in this process. Whoever asks for a key that is under way waits for that trip.
 
-A trip runs in a task of its own and outlives whoever started it: the answer is being paid for, so it comes home and is
-kept even if nobody waits any more, and a caller that leaves harms nobody who stays.
+A trip runs in a task of its own and outlives whoever started it, even where everything is told to end: the answer is
+being paid for, so it comes home and is kept even if nobody waits any more, and a caller that leaves harms nobody who
+stays.
 
 A key counts as under way until its value is in the store *and* every request that looked it up before that is answered:
 a look-up that left before the value arrived and returns after it must still find it here. So there is no moment in
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cache_proxy import lasting
 from cache_proxy.models import Deployment, Entry, Key
 
 
@@ -117,7 +119,7 @@ class Flights:
         trip.landing.add_done_callback(lambda landing: landing.cancelled() or landing.exception())
         if shared:
             self._under_way.update({key: trip for key in keys if key not in private})
-        task = asyncio.create_task(self._run(trip, fly))
+        task = lasting.start(self._run(trip, fly))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return trip

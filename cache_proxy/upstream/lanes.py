@@ -2,7 +2,8 @@
 
 Retries, by what is known about money:
 
-- before the body was sent, 429 and 503: freely, up to the deployment's ``retries``; nothing was billed;
+- before the body was sent, 429 and 503: freely, up to the deployment's retries for that kind of failure; nothing was
+  billed;
 - 401, 402 and 403: only at another deployment of the group (another key may be good);
 - after the body was sent (time-out, lost connection, 500, 502, 504): at most once, counted as *outcome unknown*;
 - a 200: never, whatever it holds;
@@ -17,7 +18,8 @@ from typing import Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamRefused
-from cache_proxy.models import Deployment, Endpoint, Json
+from cache_proxy.models import Deployment, Endpoint, Failure, Json
+from cache_proxy.upstream.failures import kind_of
 from cache_proxy.upstream.pace import Pace
 
 _FREE = frozenset({429, 503})
@@ -43,10 +45,8 @@ class Rules:
 
     max_wait: float = 30.0
     """The longest a call waits for room in a lane or for a ``Retry-After``."""
-    allowed_fails: int = 3
-    """Failures in a row after which a deployment of a group is left alone for ``cooldown``."""
-    cooldown: float | None = 5.0
-    """``None``: no deployment is ever left alone."""
+    retry_after: float = 0.0
+    """The least it waits before it is tried again where no other deployment can take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +121,28 @@ class Lane:
         """Forget earlier failures."""
         self.failures = 0
 
-    def failed(self, error: UpstreamError, rules: Rules) -> None:
-        """Rest after too many failures in a row, at once where the upstream refuses the key or says when to return."""
-        if isinstance(error, UpstreamBusy) or rules.cooldown is None:
+    def failed(self, error: UpstreamError) -> None:
+        """Rest after too many failures in a row, at once where the upstream refuses the key or says when to return.
+
+        What the operator allows of this kind of failure is obeyed in any case.
+        """
+        cooldown = self.deployment.cooldown
+        if isinstance(error, UpstreamBusy) or cooldown is None:
             return
         if isinstance(error, UpstreamRefused) and error.status not in _FREE | _KEY_REFUSED and error.status < 500:
             return
         self.failures += 1
         rest = error.retry_after if isinstance(error, UpstreamRefused) else None
-        refused = isinstance(error, UpstreamRefused) and error.status in _KEY_REFUSED
-        if rest is not None or refused or self.failures > rules.allowed_fails:
-            self.rests_until = self._clock() + max(rest or 0.0, rules.cooldown)
+        if self.failures > self._allowed(error, asked_to_rest=rest is not None):
+            self.rests_until = self._clock() + max(rest or 0.0, cooldown)
             self.failures = 0
+
+    def _allowed(self, error: UpstreamError, *, asked_to_rest: bool) -> int:
+        """How many failures in a row are put up with, seen from this one."""
+        kind = kind_of(error)
+        if kind in self.deployment.allowed_fails_of:
+            return self.deployment.allowed_fails_of[kind]
+        return 0 if asked_to_rest or kind is Failure.AUTHENTICATION else self.deployment.allowed_fails
 
 
 class Lanes:
@@ -203,7 +213,7 @@ class _Journey:
             error.unknown_calls = self.unknown
             if len(self._lanes) > 1:
                 # The only deployment of a name is never left alone: that would turn a hiccup into an outage.
-                lane.failed(error, self._rules)
+                lane.failed(error)
             raise
         lane.went_well()
         return answer
@@ -240,7 +250,7 @@ class _Journey:
         if isinstance(error, UpstreamBusy):
             # Nothing was sent, so it is no retry.
             return self._has_another()
-        if len(self._tried) > self._tried[-1].deployment.retries:
+        if not isinstance(error, UpstreamError) or len(self._tried) > self._retries(error):
             return False
         if isinstance(error, UpstreamRefused) and error.status in _KEY_REFUSED:
             return self._has_another()
@@ -252,6 +262,11 @@ class _Journey:
             return self.unknown <= 1 or not error.outcome_unknown
         return False
 
+    def _retries(self, error: UpstreamError) -> int:
+        """How often the deployment that failed just now lets a call be tried again."""
+        deployment = self._tried[-1].deployment
+        return deployment.retries_after.get(kind_of(error), deployment.retries)
+
     def _comes_in_time(self, error: UpstreamRefused) -> bool:
         return self._has_another() or (error.retry_after or 0.0) <= self._rules.max_wait
 
@@ -260,4 +275,4 @@ class _Journey:
         if self._has_another():
             return 0.0
         asked = error.retry_after if isinstance(error, UpstreamRefused) else None
-        return _BACKOFF(state) if asked is None else asked
+        return max(_BACKOFF(state) if asked is None else asked, self._rules.retry_after)

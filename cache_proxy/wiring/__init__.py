@@ -1,25 +1,27 @@
 """Settings to a running engine, and its orderly end. Nothing below this file knows ``Settings``."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
 
+from cache_proxy.backends.base import Backend
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
 from cache_proxy.errand import Means
+from cache_proxy.errors import ConfigError
 from cache_proxy.models import Deployment, Endpoint, Policy
 from cache_proxy.receipts import Observer, Receipt
 from cache_proxy.reporting.logs import Lines, LoggerLines, RequestLog
 from cache_proxy.reporting.tally import Tally
-from cache_proxy.settings import Settings
+from cache_proxy.settings import APP, Settings
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.flights import Flights
 from cache_proxy.upstream.lanes import Connection, Lanes, Rules
+from cache_proxy.wiring.loops import PerLoop
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
 
-__all__ = ["MIB", "Connect", "Wired", "build_store", "names", "policy", "requests_bytes"]
+__all__ = ["MIB", "Connect", "Wired", "build_store", "names", "over_http", "policy", "requests_bytes"]
 
 log = logging.getLogger("cache_proxy")
 
@@ -30,42 +32,58 @@ DRAIN_PATIENCE = 20.0
 
 
 class Wired:
-    """One configuration at work. Opened before the first request that needs it, on the loop that serves it."""
+    """One configuration at work: an engine for each event loop that serves it, opened by the first request there that
+    needs it, closed when told to, or with the loop.
+    """
 
-    def __init__(self, settings: Settings, *, connect: Connect | None = None, lines: Lines | None = None) -> None:
-        """``connect`` makes the way to a deployment (httpx by default); ``lines`` takes the request log
-        (the ``cache_proxy.request`` logger by default)."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Connect | None = None,
+        lines: Lines | None = None,
+        store: Callable[[Settings], Backend] = build_store,
+    ) -> None:
+        """``connect`` makes the way to a deployment (httpx by default), ``store`` the store of an engine; ``lines``
+        takes the request log (the ``cache_proxy.request`` logger by default). Raises ``ConfigError``."""
         self._lines = LoggerLines() if lines is None else lines
         self.settings = settings
         self.tally = Tally()
-        self.store = build_store(settings)
+        self._make_store = store
+        # The first one is made here, so that settings of which no store can be made are refused at the start.
+        self._spare: Backend | None = store(settings)
         self._observers = _observers(settings, self.tally, self._lines)
-        self._connect = connect or _connect(trust_env=settings.own.trust_env)
-        self._engine: Engine | None = None
-        self._opening: asyncio.Lock | None = None
+        if connect is None:
+            _refuse_app(settings)
+        self._connect = connect or over_http(settings)
+        self._engines = PerLoop(self._begin, _end)
         for warning in settings.warnings:
             log.warning("%s", warning)
 
     @property
     def running(self) -> Engine | None:
-        """The engine, if it is open."""
-        return self._engine
+        """The engine of the running loop, if it is open."""
+        return self._engines.here
 
     async def open(self) -> Engine:
-        """The engine, made and opened by whoever comes first."""
-        if self._engine is not None:
-            return self._engine
-        self._opening = self._opening or asyncio.Lock()
-        async with self._opening:
-            if self._engine is None:
-                await self.store.open()
-                self._engine = self._build()
-        return self._engine
+        """The engine of the running loop, made and opened by whoever comes first."""
+        return await self._engines.open()
+
+    async def _begin(self) -> Engine:
+        engine = self._build()
+        try:
+            await engine.means.store.open()
+        except BaseException:
+            await engine.means.store.close()
+            raise
+        return engine
 
     def _build(self) -> Engine:
+        store, self._spare = self._spare or self._make_store(self.settings), None
         lanes = Lanes(self._connect, _rules(self.settings), time.monotonic)
-        means = Means(self.store, lanes, Flights(), policy(self.settings), time.time)
-        return Engine(names(self.settings), means, Renderings(_renderings_bytes(self.settings)))
+        means = Means(store, lanes, Flights(), policy(self.settings), time.time)
+        renderings = Renderings(_renderings_bytes(self.settings))
+        return Engine(names(self.settings), means, renderings, requests_bytes(self.settings))
 
     def record(self, receipt: Receipt) -> None:
         """Tell every observer of one request."""
@@ -76,13 +94,22 @@ class Wired:
                 # An answer that is paid for is worth more than a line about it.
                 log.error("%s could not record a receipt (%s)", type(observer).__name__, type(error).__name__)
 
-    async def close(self) -> None:
-        """Bring home what is under way and let go of everything. Safe to call twice, or without ``open``."""
-        engine, self._engine = self._engine, None
+    async def drain(self) -> None:
+        """Bring home what is under way on the running loop. What comes later is served all the same."""
+        engine = self.running
         if engine is not None:
-            await engine.close(DRAIN_PATIENCE)
+            await engine.means.flights.close(DRAIN_PATIENCE)
+
+    async def close(self) -> None:
+        """Bring home what is under way on the running loop and let go of everything there. Safe to call twice, or
+        without ``open``.
+        """
+        await self._engines.close()
         self._lines.flush()
-        self._opening = None
+
+
+async def _end(engine: Engine) -> None:
+    await engine.close(DRAIN_PATIENCE)
 
 
 def _renderings_bytes(settings: Settings) -> int:
@@ -100,17 +127,19 @@ def _observers(settings: Settings, tally: Tally, lines: Lines) -> tuple[Observer
     return (tally,) if form == "off" else (tally, RequestLog(form, lines))
 
 
-def _connect(*, trust_env: bool) -> Connect:
-    return lambda deployment: Client(deployment, trust_env=trust_env)
+def _refuse_app(settings: Settings) -> None:
+    """Only the middleware has an app, and only where it was told to call it."""
+    if any(one.api_base == APP for one in settings.deployments):
+        raise ConfigError(f'model_list: `api_base: {APP}` needs the middleware, with upstream="{APP}"')
+
+
+def over_http(settings: Settings) -> Connect:
+    """The usual way to a deployment."""
+    return lambda deployment: Client(deployment, trust_env=settings.own.trust_env)
 
 
 def _rules(settings: Settings) -> Rules:
-    rest = settings.cooldown
-    return Rules(
-        max_wait=settings.own.max_wait,
-        allowed_fails=rest.allowed_fails,
-        cooldown=rest.seconds if rest.enabled else None,
-    )
+    return Rules(max_wait=settings.own.max_wait, retry_after=settings.retry_after)
 
 
 def policy(settings: Settings) -> Policy:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from cache_proxy.core.catalog import MODELS, Model, Ranking, look_up
 from cache_proxy.core.names import Names, Target
 from cache_proxy.models import PICO, Deployment, Endpoint
-from cache_proxy.settings import DeploymentSettings, Settings, reveal
+from cache_proxy.settings import APP, DeploymentSettings, Route, Settings, reveal
 
 LEAST_WEIGHT = 1e-6
 """A weight of 0 is asked only when nobody else is left."""
@@ -25,7 +25,15 @@ def names(settings: Settings) -> Names:
             return None
         first = route.deployments[0]
         members = tuple(deployments[id(member)] for member in route.deployments)
-        return Target(route.model, spec(route.model, first), first.identity, members, first.default_params)
+        return Target(
+            route.model,
+            spec(route.model, first),
+            first.identity,
+            members,
+            first.default_params,
+            min(member.batch for member in route.deployments),
+            first.dropped,
+        )
 
     return Names(find, listed(settings))
 
@@ -38,8 +46,13 @@ def listed(settings: Settings) -> list[str]:
             shown.add(found.model_name)
             continue
         candidates: Sequence[str] = [name for model in MODELS for name in (model, f"jina_ai/{model}")]
-        shown |= {name for name in candidates if settings.route(name) is not None}
+        shown |= {name for name in candidates if _is_listed(settings.route(name))}
     return sorted(shown)
+
+
+def _is_listed(found: Route | None) -> bool:
+    """Which models an app has, only the app knows."""
+    return found is not None and found.deployments[0].api_base != APP
 
 
 def deployment(settings: DeploymentSettings) -> Deployment:
@@ -53,9 +66,14 @@ def deployment(settings: DeploymentSettings) -> Deployment:
         rpm=settings.rpm,
         tpm=settings.tpm,
         retries=settings.num_retries,
-        weight=1.0 if settings.weight is None else max(settings.weight, LEAST_WEIGHT),
+        retries_after=settings.retries_after,
+        allowed_fails=settings.allowed_fails,
+        allowed_fails_of=settings.allowed_fails_of,
+        cooldown=settings.cooldown,
+        weight=max(settings.weight, LEAST_WEIGHT),
         order=1 if settings.order is None else settings.order,
         headers=settings.extra_headers,
+        verify=settings.verify,
     )
 
 

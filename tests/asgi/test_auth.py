@@ -298,3 +298,14 @@ async def test_a_page_can_not_flush_a_server_without_keys(standin: StandIn, tmp_
         assert flush is not None
         assert flush.status == 415
         assert b"; hit;" in (await embed(app, LOCAL, JSON)).headers[b"cache-status"]
+
+
+@pytest.mark.parametrize("auth", ["opne", "", "master", False, 0, True, b"open"])
+def test_what_is_no_way_to_let_people_in_is_refused(auth: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="auth"):
+        CacheProxyMiddleware(Nothing(()), settings=settings_for(tmp_path), auth=auth)
+
+
+def test_a_middleware_that_lets_nobody_in_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    CacheProxyMiddleware(Nothing(()), settings=settings_for(tmp_path))
+    assert "nobody gets in" in caplog.text

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,50 +117,6 @@ async def lived(app: ASGIApp) -> list[str]:
 
     await app({"type": "lifespan", "asgi": {}, "state": {}}, receive, send)
     return heard
-
-
-async def test_the_hosts_lifespan_runs_in_order_around_ours(wired: Wired) -> None:
-    seen: list[tuple[str, bool]] = []
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        seen.append(("start", wired.running is not None))
-        yield
-        seen.append(("end", wired.running is not None))
-
-    app = CacheProxyMiddleware(Starlette(lifespan=lifespan), wired=wired, auth="open")
-    assert await lived(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    # The cache is there for all of the host's life: it closes after the host has.
-    assert seen == [("start", False), ("end", True)]
-    assert wired.running is None
-
-
-async def test_a_host_that_fails_to_start_is_reported_and_nothing_is_opened(wired: Wired) -> None:
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        raise OSError("no database")
-        yield
-
-    heard: list[str] = []
-
-    async def receive() -> Message:
-        return {"type": "lifespan.startup"}
-
-    async def send(message: Message) -> None:
-        heard.append(message["type"])
-
-    app = CacheProxyMiddleware(Starlette(lifespan=lifespan), wired=wired, auth="open")
-    with pytest.raises(OSError, match="no database"):
-        await app({"type": "lifespan", "asgi": {}, "state": {}}, receive, send)
-    assert heard == ["lifespan.startup.failed"]
-    assert wired.running is None
-
-
-async def test_a_host_without_lifespan_is_served_all_the_same(wired: Wired) -> None:
-    app = CacheProxyMiddleware(Recorder(), wired=wired, auth="open")
-    answer = await call(app, chunks=[EMBED])
-    assert answer is not None
-    assert answer.status == 200
 
 
 async def test_nothing_starts_and_ends_and_refuses_websockets(wired: Wired) -> None:

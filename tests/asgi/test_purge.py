@@ -9,10 +9,11 @@ import pytest
 
 from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
 from cache_proxy.asgi.standalone import Nothing
-from cache_proxy.backends import GuardedBackend, MemoryBackend, TieredBackend
+from cache_proxy.backends import Backend, GuardedBackend, MemoryBackend, TieredBackend
 from cache_proxy.errors import StoreError
+from cache_proxy.settings import Settings
 from cache_proxy.standin import StandIn
-from cache_proxy.wiring import Wired
+from cache_proxy.wiring import Wired, build_store
 from tests.backends.fakes import Clock, WaywardStore
 from tests.support import connect_to, proxy, settings_for
 
@@ -109,10 +110,15 @@ def app_of(wired: Wired) -> httpx.AsyncClient:
 async def test_a_purge_is_obeyed_by_the_memory_of_another_worker_within_a_second(
     standin: StandIn, tmp_path: Path, purge: tuple[str, dict[str, Any]]
 ) -> None:
-    here, there = (Wired(settings_for(tmp_path), connect=connect_to(standin)) for _ in range(2))
     clock = Clock()
-    assert isinstance(there.store, TieredBackend)
-    there.store = TieredBackend(MemoryBackend(2**20), there.store.lower, clock=clock)
+
+    def with_clock(settings: Settings) -> Backend:
+        store = build_store(settings)
+        assert isinstance(store, TieredBackend)
+        return TieredBackend(MemoryBackend(2**20), store.lower, clock=clock)
+
+    here = Wired(settings_for(tmp_path), connect=connect_to(standin))
+    there = Wired(settings_for(tmp_path), connect=connect_to(standin), store=with_clock)
     async with app_of(here) as near, app_of(there) as far:
         await near.post("/embeddings", json=A)
         assert await is_hit(far, A)
@@ -124,10 +130,9 @@ async def test_a_purge_is_obeyed_by_the_memory_of_another_worker_within_a_second
 
 
 async def test_a_broken_store_costs_no_answer_but_never_claims_a_purge(standin: StandIn, tmp_path: Path) -> None:
-    wired = Wired(settings_for(tmp_path), connect=connect_to(standin))
     store = WaywardStore()
     store.refusing = StoreError("no such store")
-    wired.store = GuardedBackend(store)
+    wired = Wired(settings_for(tmp_path), connect=connect_to(standin), store=lambda _: GuardedBackend(store))
     async with app_of(wired) as client:
         for _ in range(3):
             answer = await client.post("/embeddings", json=A)

@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from cache_proxy.asgi.understood import Memory, Understood
 from cache_proxy.core.asked import Asked, understand
+from cache_proxy.core.understood import Memory, Understood
 from cache_proxy.models import Endpoint, Policy
 from cache_proxy.standin import StandIn
 from cache_proxy.wiring import names

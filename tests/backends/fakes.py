@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from cache_proxy.backends.base import Backend, Key, Value
 from cache_proxy.errors import StoreError
@@ -28,9 +29,20 @@ class WaywardStore(Backend):
         self.answering.set()
         self.answering_reads = asyncio.Event()
         self.answering_reads.set()
+        self.answering_writes = asyncio.Event()
+        self.answering_writes.set()
+        self.closing = asyncio.Event()
+        self.closing.set()
+        self.refusing_open: Exception | None = None
+        self.closing_takes = 0.0
+        self.closed = 0
         self.reads = 0
         self.reads_finished = 0
         self.reads_cancelled = 0
+
+    async def open(self) -> None:
+        if self.refusing_open is not None:
+            raise self.refusing_open
 
     async def get_many(self, keys: Sequence[Key]) -> Mapping[Key, Value]:
         self.reads += 1
@@ -45,6 +57,7 @@ class WaywardStore(Backend):
         return found
 
     async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:  # noqa: ARG002
+        await self.answering_writes.wait()
         await self._manners()
         if self.refusing_writes is not None:
             raise self.refusing_writes
@@ -62,7 +75,29 @@ class WaywardStore(Backend):
     async def ping(self) -> None:
         await self._manners()
 
+    async def close(self) -> None:
+        await self.closing.wait()
+        await asyncio.sleep(self.closing_takes)
+        self.closed += 1
+
     async def _manners(self) -> None:
         await self.answering.wait()
         if self.refusing is not None:
             raise self.refusing
+
+
+class SloppyStore(WaywardStore):
+    """Somebody else's: ``answer`` is what every verb gives, whatever the contract says."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    async def get_many(self, keys: Sequence[Key]) -> Mapping[Key, Value]:  # noqa: ARG002
+        return cast("Mapping[Key, Value]", self.answer)
+
+    async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:  # noqa: ARG002
+        return cast("bool", self.answer)
+
+    async def delete_many(self, keys: Sequence[Key]) -> int:  # noqa: ARG002
+        return cast("int", self.answer)

@@ -1,5 +1,6 @@
 """One suite, every store."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,39 +14,61 @@ from cache_proxy.backends import (
     MemoryBackend,
     RedisBackend,
     TieredBackend,
+    contract,
 )
-from tests.backends.contract import StoreContract
+from cache_proxy.backends.contract import A, StoreContract
 
 
 def memory() -> MemoryBackend:
     return MemoryBackend(2**24)
 
 
-def fake() -> RedisBackend:
-    server = fakeredis.FakeServer()
+def guarded(inner: Backend) -> GuardedBackend:
+    return GuardedBackend(inner, read_deadline=60.0, write_deadline=60.0)
+
+
+def fake(server: fakeredis.FakeServer) -> RedisBackend:
     return RedisBackend(lambda: fakeredis.FakeAsyncRedis(server=server), "ns")
 
 
-STORES: dict[str, Callable[[Path], Backend]] = {
-    "memory": lambda _: memory(),
-    "disk": lambda path: DiskBackend(path / "store"),
-    "redis": lambda _: fake(),
-    "memory before disk": lambda path: TieredBackend(memory(), DiskBackend(path / "store")),
-    "memory before guarded redis": lambda _: TieredBackend(memory(), GuardedBackend(fake())),
-    "guarded disk": lambda path: GuardedBackend(DiskBackend(path / "store")),
+STORES: dict[str, Callable[[Path, fakeredis.FakeServer], Backend]] = {
+    "memory": lambda _, __: memory(),
+    "disk": lambda folder, _: DiskBackend(folder),
+    "redis": lambda _, server: fake(server),
+    "memory before disk": lambda folder, _: TieredBackend(memory(), DiskBackend(folder)),
+    "memory before guarded redis": lambda _, server: TieredBackend(memory(), guarded(fake(server))),
+    "guarded disk": lambda folder, _: guarded(DiskBackend(folder)),
 }
 
-
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    made = STORES[request.param](tmp_path)
-    await made.open()
-    yield made
-    await made.close()
+FOREIGN = {"other": b"1", "ns:deeper:00ff": b"2", "nsx:00": b"3", f"other:{A.hex()}": b"4", "x" + A.hex(): b"5"}
 
 
 class TestEveryStore(StoreContract):
-    pass
+    @pytest.fixture(params=STORES)
+    async def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+        self.folder, self.server = tmp_path / "store", fakeredis.FakeServer()
+        made = STORES[request.param](self.folder, self.server)
+        await made.open()
+        yield made
+        await made.close()
+
+    async def plant(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "notes.txt").write_text("theirs")
+        async with fakeredis.FakeAsyncRedis(server=self.server) as client:
+            await client.mset(FOREIGN)
+
+    async def is_intact(self) -> bool:
+        async with fakeredis.FakeAsyncRedis(server=self.server) as client:
+            held = dict(zip(FOREIGN, await client.mget(FOREIGN), strict=True))
+        return held == FOREIGN and (self.folder / "notes.txt").read_text() == "theirs"
+
+
+def test_nothing_imports_the_suite_at_run_time() -> None:
+    package = Path(contract.__file__).parent.parent
+    own = Path(contract.__file__)
+    naming = re.compile(r"import.*\bcontract\b|backends\.contract|\bpytest\b")
+    assert [path.name for path in package.rglob("*.py") if path != own and naming.search(path.read_text())] == []
 
 
 def test_every_error_of_the_redis_client_is_one_the_store_translates() -> None:

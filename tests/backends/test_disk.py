@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cache_proxy.backends import disk
+from cache_proxy.backends.contract import A, B, C, random_entries
 from cache_proxy.backends.disk import DiskBackend
 from cache_proxy.errors import StoreError
-from tests.backends.contract import A, B, C, random_entries
 
 pytestmark = pytest.mark.anyio
 
@@ -277,7 +276,7 @@ async def test_the_size_is_bounded_and_the_least_recently_used_go_first(folder: 
         await store.set_many(old)
         await store.get_many(list(hot))
         await store.tidy()
-        await store.set_many(random_entries(290, 4000))
+        await store.set_many(random_entries(240, 4000))
         await store.tidy()
         assert (await store.size())[1] <= BOUND
         assert await store.get_many(list(hot)) == hot
@@ -288,7 +287,7 @@ async def test_writers_do_not_outrun_the_bound(folder: Path) -> None:
     async with opened(folder, BOUND) as store:
         for _ in range(20):
             await store.set_many(random_entries(100, 4000))
-            assert (await store.size())[1] <= BOUND * 1.35
+            assert (await store.size())[1] <= BOUND
         await store.tidy()
         entries, size = await store.size()
         assert size <= BOUND
@@ -342,29 +341,3 @@ async def test_a_symbolic_link_in_place_of_the_file_is_refused(folder: Path) -> 
         await store.open()
     await store.close()
     assert not (folder.parent / "elsewhere").exists()
-
-
-def test_the_file_system_is_that_of_the_nearest_mount() -> None:
-    mounts = "/dev/x / ext4 rw 0 0\nhost:/ /mnt/team nfs4 rw 0 0\ntmpfs /mnt/my\\040disk tmpfs rw 0 0\n"
-    assert disk.file_system(Path("/mnt/team/cache"), mounts) == "nfs4"
-    assert disk.file_system(Path("/mnt/teammates"), mounts) == "ext4"
-    assert disk.file_system(Path("/mnt/my disk/a"), mounts) == "tmpfs"
-
-
-@pytest.mark.parametrize(
-    ("version", "warned"),
-    [
-        ((3, 40, 1), True),
-        ((3, 44, 6), False),
-        ((3, 45, 0), True),
-        ((3, 50, 7), False),
-        ((3, 51, 2), True),
-        ((3, 51, 3), False),
-        ((3, 53, 0), False),
-    ],
-)
-def test_a_sqlite_with_the_wal_reset_defect_is_named_once(
-    version: tuple[int, int, int], warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    disk._warn_of_old_sqlite(version)
-    assert len(caplog.records) == warned

@@ -1,7 +1,7 @@
 import pytest
 
+from cache_proxy.backends.contract import A, B, C, random_entries
 from cache_proxy.backends.memory import ENTRY_OVERHEAD, MemoryBackend
-from tests.backends.contract import A, B, C, random_entries
 
 pytestmark = pytest.mark.anyio
 

@@ -2,11 +2,11 @@ import asyncio
 
 import pytest
 
+from cache_proxy.backends.contract import A, B
 from cache_proxy.backends.guarded import GuardedBackend
 from cache_proxy.backends.memory import MemoryBackend
 from cache_proxy.backends.tiered import TRUSTED_FOR, TieredBackend
 from cache_proxy.errors import StoreError
-from tests.backends.contract import A, B
 from tests.backends.fakes import Clock, WaywardStore
 
 pytestmark = pytest.mark.anyio
@@ -149,3 +149,35 @@ async def test_forget_sends_the_next_look_up_below(shared: WaywardStore, clock: 
     store.forget([A])
     assert await store.get_many([A]) == {A: b"renewed"}
     await store.close()
+
+
+async def test_hits_from_memory_alone_bring_a_store_back_that_was_left_alone(
+    shared: WaywardStore, clock: Clock
+) -> None:
+    guard = GuardedBackend(shared, clock=clock)
+    store = TieredBackend(MemoryBackend(2**20), guard, clock=clock)
+    await store.open()
+    await store.set_many({A: b"1"})
+    shared.refusing = StoreError("gone")
+    for _ in range(3):
+        clock.now += WITHIN_A_SECOND
+        assert await store.get_many([A]) == {A: b"1"}
+    assert store.ailing
+    # It fails on for a while, so that the pauses between the probes grow to their longest.
+    for _ in range(60):
+        await hit(store, clock)
+    shared.refusing = None
+    seconds = 0.0
+    while store.ailing:
+        await hit(store, clock)
+        seconds += TRUSTED_FOR
+        assert seconds <= 10.0 + WITHIN_A_SECOND, "no probe went out on the back of the hits"
+    assert guard.state == "closed"
+    await store.close()
+
+
+async def hit(store: TieredBackend, clock: Clock) -> None:
+    clock.now += TRUSTED_FOR
+    assert await store.get_many([A]) == {A: b"1"}
+    for _ in range(5):
+        await asyncio.sleep(0)

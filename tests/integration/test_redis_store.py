@@ -7,8 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from cache_proxy.backends import Backend, GuardedBackend, MemoryBackend, RedisBackend, TieredBackend
+from cache_proxy.backends.contract import A, B, StoreContract, random_entries
+from cache_proxy.backends.redis import Access
 from cache_proxy.errors import ConfigError, StoreError
-from tests.backends.contract import A, B, StoreContract, random_entries
 from tests.integration.conftest import PASSWORD, RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.anyio
 
 def store_on(server: RedisServer, namespace: str | None = None, timeout: float = 5.0) -> RedisBackend:
     name = namespace or uuid.uuid4().hex
-    return RedisBackend.from_parts(unix_socket_path=server.socket, password=PASSWORD, namespace=name, timeout=timeout)
+    access = Access(password=PASSWORD, timeout=timeout)
+    return RedisBackend.from_parts(unix_socket_path=server.socket, access=access, namespace=name)
 
 
 @pytest.fixture

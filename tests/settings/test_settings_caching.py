@@ -70,11 +70,6 @@ def test_an_unknown_type_refuses_the_start_and_lists_the_known_ones(word: str) -
     assert "planted" not in message
 
 
-@pytest.mark.parametrize("key", ["redis_startup_nodes", "sentinel_nodes", "service_name"])
-def test_a_redis_of_several_nodes_is_refused_for_now(key: str) -> None:
-    assert refused({"type": "redis", "host": "r", key: ["x"]}).startswith(f"litellm_settings.cache_params.{key}")
-
-
 def test_redis_by_its_parts() -> None:
     params = {"host": "r", "port": "6380", "username": "u", "password": "p", "db": 2, "ssl": "true"}
     found = redis(params | {"max_connections": 5, "socket_timeout": "0.5"})
@@ -177,7 +172,10 @@ def test_only_the_call_types_asked_for_are_cached(calls: list[str] | None, held:
 def test_keys_of_another_store_warn_by_name() -> None:
     params = {"type": "disk", "host": "r", "password": "planted", "s3_bucket_name": "b"}
     assert parse({"litellm_settings": {"cache_params": params}}, HOME).warnings == (
-        "litellm_settings.cache_params.s3_bucket_name is not acted on here",
+        (
+            "litellm_settings.cache_params.s3_bucket_name is not acted on here: "
+            "answers are kept on disk, in Redis or in memory"
+        ),
         "litellm_settings.cache_params.host is not acted on here",
         "litellm_settings.cache_params.password is not acted on here",
     )

@@ -150,7 +150,8 @@ def test_limits_come_from_the_deployment_then_the_router_then_the_general_settin
         return deployment.timeout, deployment.num_retries, deployment.max_parallel_requests
 
     assert limits(only(own, router_settings=router, **common)) == (10, 1, 2)
-    assert limits(only(entry("m", "jina_ai/x"), router_settings=router, **common)) == (20, 0, 3)
+    assert limits(only(entry("m", "jina_ai/x"), router_settings=router)) == (20, 0, 3)
+    assert limits(only(entry("m", "jina_ai/x"), router_settings=router, **common)) == (30, 0, 3), "as at LiteLLM"
     assert limits(only(entry("m", "jina_ai/x"), **common)) == (30, 5, 4)
     assert limits(only(entry("m", "jina_ai/x"))) == (120, 2, 32)
     assert (only(own).rpm, only(own).tpm) == (60, 1000)
@@ -168,8 +169,8 @@ def test_other_parameters_are_defaults_of_the_request_but_litellms_own_are_not()
     )
     assert settings.deployments[0].default_params == {"dimensions": 512, "task": "a"}
     assert settings.warnings == (
-        "model_list[].litellm_params.api_version is not acted on here",
-        "model_list[].litellm_params.aws_region_name is not acted on here",
+        "model_list[].litellm_params.api_version is not acted on here: the API it is for is not spoken here",
+        "model_list[].litellm_params.aws_region_name is not acted on here: the API it is for is not spoken here",
     )
 
 

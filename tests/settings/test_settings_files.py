@@ -8,15 +8,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from cache_proxy.settings import Cooldown, OwnSettings, load, parse
-from cache_proxy.settings.sections import (
-    CacheParams,
-    GeneralSettings,
-    LiteLLMParams,
-    LiteLLMSettings,
-    ModelInfo,
-    RouterSettings,
-)
+from cache_proxy.settings import OwnSettings, load, parse
+from cache_proxy.settings.entries import Credential, LiteLLMParams, ModelEntry, ModelInfo
+from cache_proxy.settings.sections import CacheParams, File, GeneralSettings, LiteLLMSettings, RouterSettings
 
 CONFIG = Path(__file__).parents[2] / "config"
 ENVIRON = {
@@ -26,6 +20,7 @@ ENVIRON = {
     "REDIS_URL": "redis://redis:6379/1",
     "REDIS_PASSWORD": "redis-secret",
     "LITELLM_MASTER_KEY": "sk-2",
+    "LITELLM_ENVIRONMENT": "production",
 }
 BARE = {"HOME": "/home/someone"}
 
@@ -50,6 +45,9 @@ def test_the_full_file_as_it_stands_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("section", "where"),
     [
+        (File, ()),
+        (Credential, ("credential_list", 0)),
+        (ModelEntry, ("model_list", 0)),
         (LiteLLMParams, ("model_list", 0, "litellm_params")),
         (ModelInfo, ("model_list", 0, "model_info")),
         (LiteLLMSettings, ("litellm_settings",)),
@@ -77,7 +75,6 @@ def test_the_defaults_that_the_full_file_shows_are_those_of_the_code() -> None:
     shown = parse(without(document, "include", "model_list"), BARE)
     usual = parse({}, BARE)
     assert shown.cache == usual.cache
-    assert shown.cooldown == usual.cooldown == Cooldown()
     assert shown.own == usual.own
     assert shown.deployments == usual.deployments
 
@@ -86,7 +83,7 @@ def test_the_defaults_shown_for_a_deployment_are_those_of_the_code() -> None:
     document = uncommented()
     entry = document["model_list"][0]
     examples = {"rpm", "tpm", "input_cost_per_token", "weight", "order", "extra_headers", "dimensions"}
-    full = parse({"model_list": [entry]}, ENVIRON).deployments[0]
+    full = parse({"model_list": [entry], "credential_list": document["credential_list"]}, ENVIRON).deployments[0]
     plain = parse(
         {
             "model_list": [
@@ -107,7 +104,11 @@ def test_the_defaults_shown_for_a_deployment_are_those_of_the_code() -> None:
 
 def test_the_redis_defaults_that_the_full_file_shows_are_those_of_the_code() -> None:
     params = uncommented()["litellm_settings"]["cache_params"]
-    shown = {key: params[key] for key in ("port", "db", "ssl", "max_connections", "socket_timeout")}
+    defaults = (
+        "port", "db", "ssl", "ssl_cert_reqs", "ssl_check_hostname", "max_connections", "socket_timeout",
+        "socket_connect_timeout", "socket_keepalive", "health_check_interval",
+    )  # fmt: skip
+    shown = {key: params[key] for key in defaults}
     one = {"litellm_settings": {"cache_params": {"type": "redis", "host": "localhost"}}}
     other = {"litellm_settings": {"cache_params": {"type": "redis", "host": "localhost", **shown}}}
     assert parse(one, BARE).cache == parse(other, BARE).cache

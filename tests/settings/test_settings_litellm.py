@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings import Cooldown, parse
+from cache_proxy.settings import parse
 
 REAL_LIFE = """
 environment_variables:
@@ -48,7 +48,6 @@ litellm_settings:
     ttl: 600
     namespace: litellm
     redis_flush_size: 100
-    ssl_cert_reqs: null
     supported_call_types: [acompletion, aembedding, arerank]
 router_settings:
   routing_strategy: usage-based-routing-v2
@@ -84,7 +83,7 @@ def test_a_big_configuration_starts_and_does_what_it_says() -> None:
     (deployment,) = settings.deployments
     assert (deployment.id, deployment.model, deployment.rpm) == ("emb", "jina-embeddings-v3", 500)
     assert (deployment.num_retries, deployment.timeout) == (3, 60)
-    assert settings.cooldown == Cooldown(enabled=True, allowed_fails=5, seconds=30)
+    assert (deployment.allowed_fails, deployment.cooldown) == (5, 30)
     assert (settings.cache.kind, settings.cache.ttl, settings.cache.namespace) == ("redis", 600, "litellm")
     found = settings.route("text-embedding-3-small")
     assert found is not None
@@ -93,42 +92,49 @@ def test_a_big_configuration_starts_and_does_what_it_says() -> None:
 
 def test_every_key_not_acted_on_warns_once_by_its_name() -> None:
     lines = parse(real_life(), {}).warnings
-    assert sorted(lines) == sorted(
+    ignored = [line.partition(" is not acted on here") for line in lines]
+    assert sorted(name for name, found, _ in ignored if not found) == [
+        "model_list: azure-ada can not be served here and is skipped",
+        "model_list: claude can not be served here and is skipped",
+        "model_list: gpt-4o can not be served here and is skipped",
+    ]
+    assert sorted(name for name, found, _ in ignored if found) == sorted(
         [
-            "model_list: gpt-4o can not be served here and is skipped",
-            "model_list: azure-ada can not be served here and is skipped",
-            "model_list: claude can not be served here and is skipped",
-            "model_list[].model_info.base_model is not acted on here",
-            "model_list[].model_info.output_vector_size is not acted on here",
-            "litellm_settings.set_verbose is not acted on here",
-            "litellm_settings.success_callback is not acted on here",
-            "litellm_settings.failure_callback is not acted on here",
-            "litellm_settings.callbacks is not acted on here",
-            "litellm_settings.default_team_settings is not acted on here",
-            "litellm_settings.cache_params.redis_flush_size is not acted on here",
-            "litellm_settings.cache_params.ssl_cert_reqs is not acted on here",
-            "router_settings.redis_host is not acted on here",
-            "router_settings.redis_password is not acted on here",
-            "router_settings.enable_pre_call_checks is not acted on here",
-            "router_settings.routing_strategy is not acted on here: simple-shuffle is used",
-            "general_settings.database_url is not acted on here",
-            "general_settings.alerting is not acted on here",
-            "general_settings.allowed_ips is not acted on here: who gets in is decided by the master key alone",
-            "general_settings.store_model_in_db is not acted on here",
-            "guardrails is not acted on here",
-            "mcp_servers is not acted on here",
-            "callback_settings is not acted on here",
-        ]
-        + [
-            f"{name} is not acted on here: an answer of another model would be a wrong answer"
-            for name in (
-                "litellm_settings.fallbacks",
-                "litellm_settings.default_fallbacks",
-                "litellm_settings.context_window_fallbacks",
-                "router_settings.fallbacks",
-            )
+            "model_list[].model_info.base_model",
+            "model_list[].model_info.output_vector_size",
+            "litellm_settings.set_verbose",
+            "litellm_settings.success_callback",
+            "litellm_settings.failure_callback",
+            "litellm_settings.callbacks",
+            "litellm_settings.fallbacks",
+            "litellm_settings.default_fallbacks",
+            "litellm_settings.context_window_fallbacks",
+            "litellm_settings.default_team_settings",
+            "litellm_settings.cache_params.redis_flush_size",
+            "router_settings.redis_host",
+            "router_settings.redis_password",
+            "router_settings.fallbacks",
+            "router_settings.enable_pre_call_checks",
+            "router_settings.routing_strategy",
+            "general_settings.database_url",
+            "general_settings.alerting",
+            "general_settings.allowed_ips",
+            "general_settings.store_model_in_db",
+            "guardrails",
+            "mcp_servers",
+            "callback_settings",
         ]
     )
+
+
+def test_a_warning_says_why_where_that_is_known() -> None:
+    lines = parse(real_life(), {}).warnings
+    assert (
+        "litellm_settings.fallbacks is not acted on here: an answer of another model would be a wrong answer" in lines
+    )
+    assert "general_settings.allowed_ips is not acted on here: who gets in is decided by the master key alone" in lines
+    assert "router_settings.routing_strategy is not acted on here: simple-shuffle is used" in lines
+    assert "router_settings.redis_host is not acted on here: limits and rests are each worker's own" in lines
 
 
 def test_no_secret_is_seen_in_a_repr_or_a_warning() -> None:
@@ -178,4 +184,7 @@ def test_no_secret_is_seen_in_an_error_or_its_traceback(path: tuple[str | int, .
 def test_cooldowns_can_be_turned_off_and_litellm_settings_are_second() -> None:
     common = {"allowed_fails": 0, "cooldown_time": 9}
     document = {"litellm_settings": common, "router_settings": {"disable_cooldowns": True}}
-    assert parse(document, {"HOME": "/h"}).cooldown == Cooldown(enabled=False, allowed_fails=0, seconds=9)
+    (deployment,) = parse(document, {"HOME": "/h"}).deployments
+    assert (deployment.allowed_fails, deployment.cooldown) == (0, None)
+    (deployment,) = parse({"litellm_settings": common}, {"HOME": "/h"}).deployments
+    assert (deployment.allowed_fails, deployment.cooldown) == (0, 9)

@@ -70,6 +70,29 @@ def test_a_missing_variable_of_an_optional_setting_warns_with_its_name_and_place
     )
 
 
+def test_references_work_in_lists_and_deep_inside() -> None:
+    params = {
+        "type": "redis",
+        "sentinel_nodes": [["os.environ/HOST", "os.environ/PORT"], ["b", 2]],
+        "service_name": "os.environ/PRIMARY",
+        "supported_call_types": ["os.environ/CALL", "os.environ/NO_SUCH"],
+    }
+    entry = {"model": "jina_ai/x", "extra_body": {"vendor": {"deep": ["os.environ/HOST"]}}}
+    document = {
+        "model_list": [{"model_name": "m", "litellm_params": entry}],
+        "litellm_settings": {"cache_params": params},
+    }
+    settings = parse(document, HOME | {"HOST": "a", "PORT": "1", "PRIMARY": "p", "CALL": "embedding"})
+    assert settings.cache.redis is not None
+    assert [(node.host, node.port) for node in settings.cache.redis.sentinel_nodes] == [("a", 1), ("b", 2)]
+    assert (settings.cache.redis.service_name, settings.cache.rerank) == ("p", False)
+    assert settings.deployments[0].default_params == {"vendor": {"deep": ["a"]}}
+    assert settings.unset == (
+        "litellm_settings.cache_params.supported_call_types[]: the environment variable NO_SUCH is not set or empty",
+    )
+    assert "sentinel_nodes[0][0]: the environment variable HOST is not set" in refused(document, {"PORT": "1"})
+
+
 @pytest.mark.parametrize("environ", [{}, {"KEY": ""}, {"KEY": "  "}])
 def test_a_master_key_whose_variable_is_missing_refuses_the_start(environ: dict[str, str]) -> None:
     message = refused({"general_settings": {"master_key": "os.environ/KEY"}}, environ)
@@ -127,10 +150,29 @@ def test_an_included_file_appends_lists_and_merges_sections(tmp_path: Path) -> N
     assert (settings.own.max_body_mib, settings.own.max_items) == (8, 7)
 
 
+def test_a_file_that_is_included_again_is_read_once(tmp_path: Path) -> None:
+    entry = "model_list: [{{model_name: {0}, litellm_params: {{model: jina_ai/{0}}}}}]\n"
+    (tmp_path / "main.yaml").write_text("include: [left.yaml, right.yaml]\n" + entry.format("main"))
+    (tmp_path / "left.yaml").write_text("include: [below.yaml, main.yaml]\n" + entry.format("left"))
+    (tmp_path / "right.yaml").write_text("include: [below.yaml]\n" + entry.format("right"))
+    (tmp_path / "below.yaml").write_text(entry.format("below"))
+    served = [one.model_name for one in load(tmp_path / "main.yaml", HOME).deployments]
+    assert served == ["main", "left", "right", "below"]
+
+
+def test_a_file_that_lies_beside_the_first_one_only_is_found_there(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "main.yaml").write_text("include: [sub/models.yaml]\n")
+    (tmp_path / "sub" / "models.yaml").write_text("include: [limits.yaml]\n")
+    (tmp_path / "limits.yaml").write_text("cache_proxy_settings: {max_items: 7}\n")
+    assert load(tmp_path / "main.yaml", HOME).own.max_items == 7
+    (tmp_path / "sub" / "limits.yaml").write_text("cache_proxy_settings: {max_items: 8}\n")
+    assert load(tmp_path / "main.yaml", HOME).own.max_items == 8
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("include: [main.yaml]", "includes itself"),
         ("include: none.yaml", "list of file names"),
         ("include: [none.yaml]", "none.yaml can not be read"),
         ("general_settings: {master_key: sk-planted", "not valid YAML at line 1"),

@@ -12,7 +12,7 @@ from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamNonsense, Up
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.serving import hosted
 from cache_proxy.standin import Fault, StandIn
-from cache_proxy.upstream import client as door
+from cache_proxy.upstream import outcome
 from cache_proxy.upstream.client import Client, translate
 
 pytestmark = pytest.mark.anyio
@@ -192,7 +192,7 @@ async def test_retry_after_counts_in_whole_seconds_only(header: str, seconds: fl
 
 
 async def test_an_answer_without_end_is_given_up_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "ANSWER_LIMIT", 10_000)
+    monkeypatch.setattr(outcome, "ANSWER_LIMIT", 10_000)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -210,7 +210,7 @@ async def test_an_answer_without_end_is_given_up_at_the_limit(monkeypatch: pytes
 
 
 async def test_a_small_packet_that_unpacks_to_a_huge_answer_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "ANSWER_LIMIT", 10_000)
+    monkeypatch.setattr(outcome, "ANSWER_LIMIT", 10_000)
     with pytest.raises(UpstreamNonsense, match="larger than"):
         await ask(answering(200, gzip.compress(bytes(100_000)), {"content-encoding": "gzip"}))
 

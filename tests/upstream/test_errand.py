@@ -282,6 +282,31 @@ async def test_a_slow_store_holds_up_the_reply_for_a_moment_and_gets_the_value_a
     await house.engine.close(1)
 
 
+async def test_a_store_that_is_known_to_ail_holds_up_no_reply_and_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache_proxy.errand.STORE_PATIENCE", 60.0)
+    slow = SlowToStore()
+    guard = GuardedBackend(slow, write_deadline=60.0)
+    house = House(tmp_path, guard)
+    await guard.open()
+    slow.refusing = StoreError("gone")
+    for _ in range(2):
+        await guard.get_many([b"key"])
+    assert guard.ailing
+    async with asyncio.timeout(10):
+        answer, story = await house.ask(["a"])
+    assert "stored" not in story.cache_status
+    same, second = await house.ask(["a"])
+    assert vectors(same) == vectors(answer)
+    assert (second.counts.joined, second.tokens_billed) == (1, 0), "until it is stored the flight has it"
+    slow.refusing = None
+    slow.storing.set()
+    await house.flights.close(5)
+    assert len(slow.entries) == 1
+    await house.engine.close(1)
+
+
 @pytest.mark.parametrize("kind", ["html", "truncated", "short", "long", "misnumber", "nan", "null", "ragged"])
 async def test_a_wrong_200_is_told_counted_and_stored_nowhere(tmp_path: Path, kind: Any) -> None:
     house = House(tmp_path)

@@ -174,7 +174,7 @@ async def test_a_deployment_back_from_its_rest_gets_its_share_and_not_all_it_has
 
 async def test_a_failing_deployment_of_a_group_rests_and_is_used_again() -> None:
     bad, good = Scripted(usual=UNREACHABLE), Scripted()
-    road = two(bad, good, Rules(allowed_fails=3, cooldown=5.0))
+    road = two(bad, good, allowed_fails=3, cooldown=5.0)
     for _ in range(40):
         assert (await road.send()).answer == ANSWER
     assert bad.calls == 4, "more than three failures in a row"
@@ -188,7 +188,7 @@ async def test_a_failing_deployment_of_a_group_rests_and_is_used_again() -> None
 async def test_a_success_in_between_forgives_earlier_failures() -> None:
     script: list[Step] = [UNREACHABLE, UNREACHABLE, UNREACHABLE, ANSWER] * 10
     shaky = Scripted(*script)
-    road = two(shaky, Scripted(), Rules(allowed_fails=3))
+    road = two(shaky, Scripted(), allowed_fails=3)
     for _ in range(80):
         await road.send()
     assert shaky.calls > 10
@@ -196,7 +196,7 @@ async def test_a_success_in_between_forgives_earlier_failures() -> None:
 
 
 async def test_the_only_deployment_of_a_name_is_never_left_alone() -> None:
-    road, connection = one(usual=refused(503), retries=0, rules=Rules(allowed_fails=0, cooldown=1000.0))
+    road, connection = one(usual=refused(503), retries=0, allowed_fails=0, cooldown=1000.0)
     for _ in range(5):
         with pytest.raises(UpstreamRefused):
             await road.send()
@@ -325,8 +325,8 @@ async def test_a_deployment_that_used_up_its_minute_leaves_the_calls_to_the_othe
 async def test_a_deployment_whose_slots_are_taken_leaves_the_call_to_the_other() -> None:
     gate = asyncio.Event()
     full, free = Scripted(gate=gate), Scripted()
-    rules = Rules(max_wait=0.02, allowed_fails=0)
-    road = Road((at("full", max_parallel=1, retries=0), full), (at("free", order=2), free), rules=rules)
+    ways = (at("full", max_parallel=1, retries=0, allowed_fails=0), full), (at("free", order=2), free)
+    road = Road(*ways, rules=Rules(max_wait=0.02))
     first = asyncio.create_task(road.send())
     await asyncio.sleep(0)
     assert (await road.send()).answer == ANSWER
