@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +20,8 @@ from tests.faults.servers import until
 from tests.integration.redis_servers import HOST, PASSWORD, PRIMARY, watched
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 
 async def instead(piece: bytes, of: bytes) -> AsyncIterator[bytes]:
@@ -42,6 +46,15 @@ async def test_the_answer_to_something_else_is_an_error_and_never_a_value(redis_
         await store.close()
 
 
+async def once_it_answers(ask: Callable[[], Awaitable[T]]) -> T:
+    """The first answer. Until the Sentinels agree on the new primary there may be none."""
+    async with asyncio.timeout(15):
+        while True:
+            with suppress(StoreError):
+                return await ask()
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.slow
 async def test_a_primary_that_hung_is_not_asked_when_it_wakes_after_another_took_over(redis_program: str) -> None:
     with watched() as found:
@@ -50,11 +63,11 @@ async def test_a_primary_that_hung_is_not_asked_when_it_wakes_after_another_took
         await store.open()
         await store.set_many({A: b"1"})
         hung, heir = found.primary(), found.replica()
-        await asyncio.to_thread(until, lambda: heir.info()["db0"]["keys"] == 1)
+        await asyncio.to_thread(until, lambda: heir.info().get("db0", {}).get("keys") == 1)
         hung.pause()
         waiting = asyncio.create_task(store.get_many([A]))
         await asyncio.to_thread(until, lambda: found.primary() is heir and heir.info()["role"] == "master")
-        assert await store.delete_many([A]) == 1, "by a new connection, to the one who took over"
+        assert await once_it_answers(lambda: store.delete_many([A])) == 1, "by a new connection, to who took over"
         for sentinel in found.sentinels:
             sentinel.signal(signal.SIGSTOP)  # nobody tells the old primary
         hung.resume()

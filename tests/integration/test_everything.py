@@ -84,7 +84,7 @@ def test_a_configuration_with_every_key_starts_the_server_and_behaves(server: Se
     first = server.post("/embeddings", embed("one", "two", "three", normalized=False))
     assert cache_status(first) == "fwd=miss; stored"
     assert len(first.json()["data"][0]["embedding"]) == 64, "extra_body"
-    assert [len(call.body["input"]) for call in standin.calls] == [2, 1], "max_embedding_batch_size"
+    assert sorted(len(call.body["input"]) for call in standin.calls) == [1, 2], "max_embedding_batch_size"
     for call in standin.calls:
         assert call.body.keys() == {"model", "input", "task", "dimensions", "truncate"}, "defaults; a field dropped"
     for name in ("embedding-model", "text-embedding-3-small", "hidden-name"):
