@@ -25,10 +25,10 @@ from cache_proxy.backends import (
 )
 from cache_proxy.core.catalog import MODELS, Ranking
 from cache_proxy.core.names import Target
-from cache_proxy.errors import ModelNotFound
+from cache_proxy.errors import ConfigError, ModelNotFound
 from cache_proxy.models import PICO, Endpoint, Failure
 from cache_proxy.receipts import Story
-from cache_proxy.settings import CacheSettings, DeploymentSettings, OwnSettings, Plugin, RedisSettings, Settings
+from cache_proxy.settings import CacheSettings, DeploymentSettings, OwnSettings, Plugin, RedisSettings, Settings, parse
 from cache_proxy.standin import StandIn
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lanes import Lanes
@@ -225,6 +225,13 @@ def _directory(folder: Path) -> None:
     assert disk(with_cache(folder, type="disk", disk_cache_dir=str(place))).directory == place
 
 
+def _chosen(folder: Path) -> None:
+    # `folder` is named by the environment.
+    with pytest.raises(ConfigError, match="which app"):
+        settings_for(folder).round_the_app()
+    assert isinstance(build_store(parse({}, {"HOME": str(folder)}).round_the_app()), MemoryBackend)
+
+
 def _redis(folder: Path) -> None:
     store = guard(with_cache(folder, type="redis", host="h")).inner
     assert isinstance(store, RedisBackend)
@@ -266,6 +273,7 @@ CACHE: dict[str, Check] = {
     "enabled": _on,
     "kind": _kind,
     "directory": _directory,
+    "chosen": _chosen,
     "redis": _redis,
     "plugin": _plugin,
     "ttl": _ttl,
@@ -402,6 +410,15 @@ def _identity(folder: Path) -> None:
     assert target(with_model(folder, api_base="http://one.test/v1")).identity == "http://one.test/v1"
 
 
+def _identified(folder: Path) -> None:
+    one = with_model(folder, info={"identity": "this app"}, api_base="app")
+    with pytest.raises(ConfigError, match="which app"):
+        one.round_the_app()
+    everything = {"model_name": "*", "litellm_params": {"model": "*", "api_base": "app"}}
+    known = settings_for(folder, {"model_list": [{**everything, "model_info": {"identity": "this app"}}]})
+    assert known.round_the_app().cache.kind == "disk"
+
+
 def _defaults(folder: Path) -> None:
     assert target(with_model(folder, dimensions=64, extra_body={"task": "separation"})).defaults == {
         "dimensions": 64,
@@ -448,6 +465,7 @@ DEPLOYMENT: dict[str, Check] = {
     "provider": _provider,
     "api_base": _reached("base_url", "http://one.test/v1", api_base="http://one.test/v1/"),
     "identity": _identity,
+    "identified": _identified,
     "api_key": _reached("api_key", "jina_mine", api_key="jina_mine"),
     "rpm": _reached("rpm", 7, rpm=7),
     "tpm": _reached("tpm", 700, tpm=700),

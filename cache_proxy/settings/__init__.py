@@ -63,8 +63,14 @@ class Settings:
         return route(name, self.deployments, self.aliases)
 
     def round_the_app(self) -> "Settings":
-        """The same for ``upstream="app"``: a model that is not in ``model_list`` is the app's."""
-        return replace(self, deployments=self.round_app)
+        """The same for ``upstream="app"``: a model that is not in ``model_list`` is the app's.
+
+        Raises ``ConfigError`` where its answers would be kept among those of other apps.
+        """
+        told_apart = all(one.identified for one in self.round_app if one.api_base == APP)
+        cache = self.cache if told_apart else caching.of_the_app(self.cache)
+        _refuse_no_memory(cache, self.own)
+        return replace(self, deployments=self.round_app, cache=cache)
 
 
 def load(path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -118,8 +124,7 @@ def _settings(
     router = document.router_settings
     cache = caching.build(document.litellm_settings, environ, notes, plugin)
     own = _own(document)
-    if cache.enabled and cache.kind == "memory" and own.memory_mib == 0:
-        raise ConfigError("cache_proxy_settings.memory_mib is 0, but the cache is in memory; make it larger")
+    _refuse_no_memory(cache, own)
     _note_oddities(document, found, notes)
     return Settings(
         deployments=found,
@@ -141,6 +146,11 @@ def _refuse_empty_key(raw: Mapping[str, Any]) -> None:
         key = section["master_key"]
         if key is None or (isinstance(key, str) and not key.strip()):
             raise ConfigError("general_settings.master_key is empty; give it a value, or take it out")
+
+
+def _refuse_no_memory(cache: CacheSettings, own: OwnSettings) -> None:
+    if cache.enabled and cache.kind == "memory" and own.memory_mib == 0:
+        raise ConfigError("cache_proxy_settings.memory_mib is 0, but the cache is in memory; make it larger")
 
 
 def _master_key(document: Document, environ: Mapping[str, str]) -> SecretStr | None:

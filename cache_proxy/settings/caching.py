@@ -1,7 +1,7 @@
 """Where answers are kept: ``litellm_settings.cache`` and ``cache_params``, normalised."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class CacheSettings:
     """``disk``, ``redis``, ``memory``, or the name of a plugin."""
     directory: Path
     """Of the disk store; a place of the user's own where none is configured."""
+    chosen: bool = True
+    """Whether the file or the environment says where. Otherwise it is that place of the user's own."""
     redis: RedisSettings | None = None
     plugin: Plugin | None = None
     """A backend of others, where ``kind`` is its name."""
@@ -63,6 +65,7 @@ def build(
         enabled=True,
         kind=kind,
         directory=_directory(params.disk_cache_dir, environ),
+        chosen=kind != "disk" or bool(params.type or params.disk_cache_dir or environ.get("CACHE_PROXY_DIR")),
         redis=redis.build(params, environ, namespace, notes) if kind == "redis" else None,
         plugin=plugin,
         ttl=_ttl(kind, params),
@@ -73,6 +76,21 @@ def build(
     )
 
 
+def of_the_app(cache: CacheSettings) -> CacheSettings:
+    """The cache of ``upstream="app"`` where nothing says which app it is: nowhere that another app could find it, for
+    its models may have the same names. Raises ``ConfigError`` where a store was chosen that others may have, too.
+    """
+    if not cache.enabled or cache.kind == "memory" or cache.namespace:
+        return cache
+    if cache.chosen:
+        raise ConfigError(
+            f'with upstream="app" a store that other apps can reach needs to know which app this is: set {PARAMS}.'
+            "namespace, or model_info.identity of each entry for the app (`*` for all of its models); or keep answers "
+            f"in this process, with {PARAMS}.type: local"
+        )
+    return replace(cache, kind="memory")
+
+
 def _kind(section: LiteLLMSettings, params: CacheParams, environ: Mapping[str, str], notes: Notes) -> Kind:
     if params.type is not None:
         return _known(params.type)
@@ -81,7 +99,7 @@ def _kind(section: LiteLLMSettings, params: CacheParams, environ: Mapping[str, s
     if redis.is_named(params) or environ.get("REDIS_URL") or (section.cache and redis.is_in(environ)):
         return "redis"
     if section.cache and not params.model_fields_set:
-        notes.add("litellm_settings.cache: neither REDIS_URL nor REDIS_HOST is set, so answers are kept on disk")
+        notes.add("litellm_settings.cache: neither REDIS_URL nor REDIS_HOST is set, so answers are kept without Redis")
     return "disk"
 
 

@@ -46,6 +46,8 @@ class DeploymentSettings:
     api_base: str
     identity: str
     """Whose answers these are, in every key: the base URL, the group's name or ``model_info.identity``."""
+    identified: bool = False
+    """Whether it is ``model_info.identity``: somebody's own word for them."""
     api_key: SecretStr | None = None
     rpm: int | None = None
     tpm: int | None = None
@@ -250,9 +252,10 @@ def _as_group(name: str, members: list[DeploymentSettings], *, evenly: bool) -> 
             f"model_list: the deployments called `{name}` set different default parameters, or drop different fields; "
             "make them equal"
         )
-    identity = _agreed(name, "identity", {member.identity for member in members}) or _group_identity(name, members)
+    identity = _agreed(name, "identity", {member.identity for member in members})
     shared = {
-        "identity": identity,
+        "identity": identity or _group_identity(name, members),
+        "identified": identity is not None,
         "mode": _agreed(name, "mode", {member.mode for member in members}),
         "items": _agreed(name, "items", {member.items for member in members}),
         "documents": _agreed(name, "documents", {member.documents for member in members}),

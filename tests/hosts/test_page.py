@@ -89,6 +89,8 @@ async def test_the_callable_on_the_page_lets_in_whom_it_knows() -> None:
 
 
 async def test_infinity_on_the_page_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever names a store must name the app, too; the page says so.
+    monkeypatch.delenv("CACHE_PROXY_DIR")
     works, made = Works(), []
 
     def create_server(engine_args_list: list[Any]) -> FastAPI:
@@ -110,7 +112,8 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, name: str, **names: Callable[..., 
     monkeypatch.setitem(sys.modules, name, module)
 
 
-async def test_vllm_on_the_page_is_cached() -> None:
+async def test_vllm_on_the_page_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHE_PROXY_DIR")
     works = Works()
     app = vllm(works, "sk-page")
     # As its --middleware does: a class, and nothing else.
@@ -124,7 +127,7 @@ async def test_vllm_on_the_page_is_cached() -> None:
 async def test_the_list_of_models_on_the_page_sends_each_where_it_says(jina: str, tmp_path: Path) -> None:
     works = Works()
     document = yaml.safe_load(block("yaml", "api_base: app"))
-    settings = parse(document, {"JINA_AI_API_BASE": jina, "CACHE_PROXY_DIR": str(tmp_path / "other")})
+    settings = parse(document, {"JINA_AI_API_BASE": jina, "HOME": str(tmp_path)})
     auth: Auth = "open"
     app = CacheProxyMiddleware(infinity(works), settings=settings, upstream="app", auth=auth)
     ranked = await answer(app, "/rerank", {}, {"model": "ranker", "query": "q", "documents": ["a", "b"]})

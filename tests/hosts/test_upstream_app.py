@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -45,11 +46,9 @@ async def cache(settings: MakeSettings) -> AsyncIterator[Cache]:
     """Puts the middleware round an app, as an upstream of itself."""
     made: list[CacheProxyMiddleware] = []
 
-    def cache(
-        app: ASGIApp, document: dict[str, Any] | None = None, folder: str | None = None, **options: Any
-    ) -> CacheProxyMiddleware:
+    def cache(app: ASGIApp, document: dict[str, Any] | None = None, **options: Any) -> CacheProxyMiddleware:
         usual: dict[str, Any] = {"upstream": "app", "auth": "open"}
-        made.append(CacheProxyMiddleware(app, settings=settings(document, folder), **(usual | options)))
+        made.append(CacheProxyMiddleware(app, settings=settings(document), **(usual | options)))
         return made[-1]
 
     yield cache
@@ -469,6 +468,34 @@ async def test_a_body_beyond_the_limit_does_not_reach_the_app(cache: Cache, work
     assert works.asked == []
 
 
+# Apart from other apps -----------------------------------------------------------------------------------------------
+
+
+async def test_two_apps_with_a_model_of_one_name_never_get_each_others_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("CACHE_PROXY_DIR", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for number in (1.0, 2.0):
+        row = {"index": 0, "embedding": [number]}
+        answers = httpx.Response(200, json={"data": [row], "usage": {"total_tokens": 1}}).content
+        # Without any configuration: what everybody tries first.
+        app = CacheProxyMiddleware(said(start(), body(answers)), upstream="app", auth="open")
+        async with client_of(app) as client:
+            for status in (MISS, HIT):
+                answer = await client.post("/embeddings", json={"model": "default", "input": "hello"})
+                assert (how(answer), answer.json()["data"][0]["embedding"]) == (status, [number])
+        await app.wired.close()
+
+
+def test_two_apps_on_one_store_are_refused_until_somebody_tells_them_apart(
+    works: Works, settings: MakeSettings
+) -> None:
+    with pytest.raises(ConfigError, match=r"namespace.*identity"):
+        CacheProxyMiddleware(infinity(works), settings=settings(folder="shared"), upstream="app", auth="open")
+
+
 # Many at once, and the end --------------------------------------------------------------------------------------------
 
 
@@ -532,11 +559,18 @@ async def test_the_apps_background_tasks_hold_up_no_answer(cache: Cache) -> None
         await closing
 
 
-async def test_calls_under_way_come_home_before_the_app_is_told_to_end(cache: Cache, works: Works) -> None:
+def kept_in(folder: Path) -> dict[str, Any]:
+    return {"cache_params": {"type": "disk", "disk_cache_dir": str(folder), "namespace": "this app"}}
+
+
+async def test_calls_under_way_come_home_before_the_app_is_told_to_end(
+    cache: Cache, works: Works, tmp_path: Path
+) -> None:
     works.gate.clear()
     works.takes = 0.05
     # One after the other, so that one call is still to be made when the end is told.
-    app = cache(infinity(works), {"router_settings": {"default_max_parallel_requests": 1}}, folder="store")
+    document = {"router_settings": {"default_max_parallel_requests": 1}, "litellm_settings": kept_in(tmp_path)}
+    app = cache(infinity(works), document)
     left = ["lifespan.startup", "lifespan.shutdown"]
 
     async def receive() -> dict[str, Any]:
@@ -570,8 +604,9 @@ async def _embed(app: ASGIApp, text: str) -> str:
         return how(await client.post("/embeddings", json={**EMBED, "input": [text]}))
 
 
-def test_a_call_under_way_when_the_loop_ends_comes_home(works: Works, settings: MakeSettings) -> None:
-    app = CacheProxyMiddleware(infinity(works), settings=settings(folder="store"), upstream="app", auth="open")
+def test_a_call_under_way_when_the_loop_ends_comes_home(works: Works, settings: MakeSettings, tmp_path: Path) -> None:
+    document = {"litellm_settings": kept_in(tmp_path)}
+    app = CacheProxyMiddleware(infinity(works), settings=settings(document), upstream="app", auth="open")
 
     async def leave() -> None:
         works.gate.clear()

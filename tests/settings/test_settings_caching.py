@@ -57,9 +57,66 @@ def test_a_cache_that_is_off_stays_off_whatever_its_params(word: object) -> None
     assert not cache(section, REDIS_URL="redis://r", OFF="False").enabled
 
 
-def test_a_cache_that_is_on_without_a_redis_to_be_found_says_where_it_keeps_answers() -> None:
+def test_a_cache_that_is_on_without_a_redis_to_be_found_says_that_it_has_none() -> None:
     (line,) = parse({"litellm_settings": {"cache": True}}, HOME).warnings
-    assert "kept on disk" in line
+    assert "kept without Redis" in line
+
+
+FOR_THE_APP = {"model_name": "*", "litellm_params": {"model": "*", "api_base": "app"}}
+
+
+def round_the_app(
+    cache_params: dict[str, Any] | None = None, *entries: dict[str, Any], environ: dict[str, str] | None = None
+) -> CacheSettings:
+    document = {"litellm_settings": {"cache": True, "cache_params": cache_params}, "model_list": list(entries)}
+    return parse(document, HOME | (environ or {})).round_the_app().cache
+
+
+def test_an_app_of_which_nothing_says_which_it_is_keeps_its_answers_to_itself() -> None:
+    assert round_the_app().kind == "memory"
+    assert round_the_app({"ttl": 5}).kind == "memory"
+    assert round_the_app(environ={"REDIS_HOST": ""}).kind == "memory"
+    assert parse({}, HOME).round_the_app().cache.kind == "memory"
+    assert parse({}, HOME).cache.kind == "disk", "and only there"
+
+
+@pytest.mark.parametrize(
+    ("params", "environ"),
+    [
+        ({"type": "disk"}, {}),
+        ({"disk_cache_dir": "/shared"}, {}),
+        ({"type": "redis", "host": "r"}, {}),
+        ({"namespace": ""}, {"CACHE_PROXY_DIR": "/shared"}),
+        ({}, {"REDIS_URL": "redis://r"}),
+    ],
+)
+def test_a_store_that_other_apps_reach_needs_to_know_which_app_it_is_for(
+    params: dict[str, Any], environ: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"cache_params\.namespace.*model_info\.identity.*type: local"):
+        round_the_app(params, environ=environ)
+    kind = "redis" if "host" in params or environ.get("REDIS_URL") else "disk"
+    assert round_the_app({**params, "namespace": "ours"}, environ=environ).kind == kind
+    known = {**FOR_THE_APP, "model_info": {"identity": "ours"}}
+    assert round_the_app(params, known, environ=environ).kind == kind
+
+
+def test_every_entry_for_the_app_must_say_which_it_is() -> None:
+    known = {**FOR_THE_APP, "model_name": "m", "model_info": {"identity": "ours"}}
+    known["litellm_params"] = {"model": "m", "api_base": "app"}
+    with pytest.raises(ConfigError, match="which app"):
+        round_the_app({"type": "disk"}, known)
+    elsewhere = {"model_name": "*", "litellm_params": {"model": "*"}}
+    assert round_the_app({"type": "disk"}, known, elsewhere).kind == "disk"
+    beside = {"model_name": "m", "litellm_params": {"model": "infinity/m", "api_base": "http://other"}}
+    unnamed = {**known, "model_info": {}}
+    with pytest.raises(ConfigError, match="which app"):
+        round_the_app({"type": "disk"}, unnamed, beside, elsewhere)
+
+
+def test_an_app_without_room_in_memory_is_refused() -> None:
+    with pytest.raises(ConfigError, match="memory_mib is 0"):
+        parse({"cache_proxy_settings": {"memory_mib": 0}}, HOME).round_the_app()
 
 
 @pytest.mark.parametrize("word", ["s3", "gcs", "azure-blob", "redis-semantic", "qdrant-semantic", "planted"])
