@@ -16,10 +16,11 @@ from typing import Any
 from pydantic import SecretStr
 
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings import caching, credentials, deployments, reading, router_cache
+from cache_proxy.settings import caching, credentials, groups, reading, router_cache
 from cache_proxy.settings.caching import CacheSettings
-from cache_proxy.settings.checking import prune, validate
+from cache_proxy.settings.checking import prune, typed, validate
 from cache_proxy.settings.deployments import LEAST_BUSY, DeploymentSettings, credential
+from cache_proxy.settings.entries import ModelEntry
 from cache_proxy.settings.ignored import PARAMS
 from cache_proxy.settings.notes import Notes
 from cache_proxy.settings.own import OwnSettings
@@ -29,7 +30,7 @@ from cache_proxy.settings.redis import RedisSettings, TlsSettings
 from cache_proxy.settings.references import environment, resolve
 from cache_proxy.settings.routes import Route, route
 from cache_proxy.settings.sections import Alias, Document, reveal
-from cache_proxy.settings.served import without_others
+from cache_proxy.settings.served import Place, leave_out, without_others
 
 __all__ = [
     "APP", "Alias", "CacheSettings", "DeploymentSettings", "OwnSettings", "Plugin", "RedisSettings", "Route",
@@ -89,36 +90,58 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str] = os.environ) 
     raw, places = without_others(credentials.laid_in(raw, environ, notes), environ, notes)
     raw = router_cache.lifted(raw, environ, notes)
     raw, plugin = taken_out(raw, caching.TYPES, environ, notes)
-    checked = validate(_prepared(raw, places, environ, notes), places)
+    prepared, places = _prepared(raw, places, environ, notes)
+    checked = validate(prepared, [place.at for place in places])
     return _settings(checked, plugin, places, bool(document.get("model_list")), environ, notes)
 
 
-def _prepared(raw: Mapping[str, Any], places: list[int], environ: Mapping[str, str], notes: Notes) -> dict[str, Any]:
-    """The document with nothing left to replace and nothing in it that is not acted on."""
+def _prepared(
+    raw: Mapping[str, Any], places: list[Place], environ: Mapping[str, str], notes: Notes
+) -> tuple[dict[str, Any], list[Place]]:
+    """The document with nothing left to replace and nothing in it that is not acted on; the places of its entries."""
     section = raw.get("litellm_settings")
     if isinstance(section, Mapping) and str(section.get("cache")).lower() == "false":
         raw = {**raw, "litellm_settings": {**section, "cache_params": None}}
     pruned = prune(raw, Document, (), notes)
     entries = pruned.pop("model_list", None)
     prepared: dict[str, Any] = resolve(pruned, environ, (), notes)
-    if isinstance(entries, list):
-        pairs = zip(places, entries, strict=True)
-        entries = [resolve(entry, environ, ("model_list", at), notes) for at, entry in pairs]
-    return prepared if entries is None else {**prepared, "model_list": entries}
+    if not isinstance(entries, list):
+        return (prepared if entries is None else {**prepared, "model_list": entries}), places
+    pairs = [(place, _entry(entry, place, environ, notes)) for place, entry in zip(places, entries, strict=True)]
+    kept = [(place, entry) for place, entry in pairs if entry is not None]
+    return {**prepared, "model_list": [entry for _, entry in kept]}, [place for place, _ in kept]
+
+
+def _entry(entry: Any, place: Place, environ: Mapping[str, str], notes: Notes) -> Any:
+    """The entry with nothing left to replace, or ``None`` if it is left out for what stands in it."""
+    path = ("model_list", place.at)
+    try:
+        entry = resolve(entry, environ, path, notes)
+    except ConfigError as error:
+        leave_out(place.name, error, notes, certain=place.certain, unset=True)
+        return None
+    if place.certain:
+        return entry  # Held to its types with all the rest, so that every fault is told at once.
+    try:
+        typed(ModelEntry, entry, path)
+    except ConfigError as error:
+        leave_out(place.name, error, notes, certain=False)
+        return None
+    return entry
 
 
 def _settings(
     document: Document,
     plugin: Plugin | None,
-    places: list[int],
+    places: list[Place],
     listed: bool,
     environ: Mapping[str, str],
     notes: Notes,
 ) -> Settings:
-    found = deployments.build(document, places, environ)
-    around = deployments.round_app(found, document, environ)
+    found = groups.build(document, places, environ, notes)
+    around = groups.round_app(found, document, environ)
     if not listed:
-        found = (deployments.anything_of_jina(document, environ),)
+        found = (groups.anything_of_jina(document, environ),)
     elif not found:
         notes.add("model_list: none of its deployments can be served here")
     router = document.router_settings

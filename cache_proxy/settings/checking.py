@@ -102,7 +102,7 @@ def typed(model: type[Model], data: Any, path: Path, places: Sequence[int] = ())
 
 
 def _place(loc: Path, places: Sequence[int]) -> str:
-    if len(loc) > 1 and loc[0] == "model_list" and isinstance(loc[1], int):
+    if places and len(loc) > 1 and loc[0] == "model_list" and isinstance(loc[1], int):
         loc = ("model_list", places[loc[1]], *loc[2:])
     return dotted(loc[:-1] if loc[-1] in _UNION else loc)
 

@@ -1,9 +1,8 @@
-"""The places that answer for models: ``model_list``, normalised, with every default filled in."""
+"""A place that answers for models: an entry of ``model_list``, normalised, with every default filled in."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -90,40 +89,8 @@ class DeploymentSettings:
         return urlsplit(self.api_base).hostname == JINA_HOST
 
 
-def build(document: Document, places: Sequence[int], environ: Mapping[str, str]) -> tuple[DeploymentSettings, ...]:
-    """All deployments of the document; ``places`` are their positions in the file. Raises ``ConfigError``."""
-    found = [_deployment(entry, at, document, environ) for entry, at in zip(document.model_list, places, strict=True)]
-    groups: dict[str, list[DeploymentSettings]] = defaultdict(list)
-    for deployment in found:
-        groups[deployment.model_name].append(deployment)
-    evenly = document.router_settings.routing_strategy == LEAST_BUSY
-    built = tuple(member for name, members in groups.items() for member in _as_group(name, members, evenly=evenly))
-    _refuse_twins(built)
-    return built
-
-
-def anything_of_jina(document: Document, environ: Mapping[str, str]) -> DeploymentSettings:
-    """The deployment there is without a ``model_list``: every Jina model by its name."""
-    entry = ModelEntry(model_name="*", litellm_params=LiteLLMParams.model_validate({"model": "*"}))
-    (deployment,) = _as_group("*", [_deployment(entry, 0, document, environ)], evenly=True)
-    return replace(deployment, id="jina")
-
-
-def round_app(
-    listed: Sequence[DeploymentSettings], document: Document, environ: Mapping[str, str]
-) -> tuple[DeploymentSettings, ...]:
-    """The deployments where the middleware caches the app it is wrapped round: those of the ``model_list``, and for
-    every other name the app, by its own name for it.
-    """
-    if any(one.model_name == "*" for one in listed):
-        return tuple(listed)
-    params = LiteLLMParams.model_validate({"model": "*", "api_base": APP})
-    entry = ModelEntry(model_name="*", litellm_params=params)
-    (deployment,) = _as_group("*", [_deployment(entry, 0, document, environ)], evenly=True)
-    return (*listed, replace(deployment, id=f"{APP}:*"))
-
-
-def _deployment(entry: ModelEntry, at: int, document: Document, environ: Mapping[str, str]) -> DeploymentSettings:
+def deployment(entry: ModelEntry, at: int, document: Document, environ: Mapping[str, str]) -> DeploymentSettings:
+    """This entry, which stands at this place of the list, by itself. Raises ``ConfigError``."""
     params, info = entry.litellm_params, entry.model_info
     path = f"model_list[{at}]"
     if params.model.count("*") > entry.model_name.count("*"):
@@ -237,63 +204,3 @@ def _headers(params: LiteLLMParams, path: str) -> dict[str, str]:
     ):
         raise ConfigError(f"{path}.litellm_params.extra_headers: expected names and values of plain ASCII")
     return headers
-
-
-def _as_group(name: str, members: list[DeploymentSettings], *, evenly: bool) -> Iterable[DeploymentSettings]:
-    """The deployments of one name, made interchangeable: a caller must not notice which one answered."""
-    if len({member.model for member in members}) > 1:
-        raise ConfigError(
-            f"model_list: the deployments called `{name}` name different upstream models, whose answers must not be "
-            "mixed; give each model a model_name of its own"
-        )
-    said = [(member.default_params, member.dropped) for member in members]
-    if any(params != said[0] for params in said):
-        raise ConfigError(
-            f"model_list: the deployments called `{name}` set different default parameters, or drop different fields; "
-            "make them equal"
-        )
-    identity = _agreed(name, "identity", {member.identity for member in members})
-    shared = {
-        "identity": identity or _group_identity(name, members),
-        "identified": identity is not None,
-        "mode": _agreed(name, "mode", {member.mode for member in members}),
-        "items": _agreed(name, "items", {member.items for member in members}),
-        "documents": _agreed(name, "documents", {member.documents for member in members}),
-        "harmless_params": _agreed(name, "harmless_params", {member.harmless_params for member in members})
-        or frozenset(),
-    }
-    shares = [1.0] * len(members) if evenly else _shares(members)
-    for number, (member, share) in enumerate(zip(members, shares, strict=True), 1):
-        numbered = len(members) > 1 and member.id == name
-        yield replace(member, id=f"{name}#{number}" if numbered else member.id, weight=share, **shared)
-
-
-def _shares(members: Sequence[DeploymentSettings]) -> list[float]:
-    """LiteLLM's simple-shuffle: by ``weight``, else by ``rpm``, else by ``tpm``; who has none then gets nothing."""
-    for name in ("weight", "rpm", "tpm"):
-        shares = [float(getattr(member, name) or 0.0) for member in members]
-        if any(shares):
-            return shares
-    return [1.0] * len(members)
-
-
-def _agreed(name: str, key: str, values: set[Any]) -> Any:
-    given = [value for value in values if value]
-    if len(given) > 1:
-        raise ConfigError(f"model_list: the deployments called `{name}` have different model_info.{key}; give them one")
-    return given[0] if given else None
-
-
-def _group_identity(name: str, members: list[DeploymentSettings]) -> str:
-    """One server is its URL, however many keys it is called with, so that a second key leaves the cache warm."""
-    bases = {member.api_base for member in members}
-    return bases.pop() if len(bases) == 1 else name
-
-
-def _refuse_twins(deployments: Sequence[DeploymentSettings]) -> None:
-    ids = [deployment.id for deployment in deployments]
-    twins = sorted({name for name in ids if ids.count(name) > 1})
-    if twins:
-        raise ConfigError(
-            f"model_list: several deployments have the id {twins[0]}; give each a model_info.id of its own"
-        )

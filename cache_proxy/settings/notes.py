@@ -31,7 +31,10 @@ class Notes:
 
     def unset(self, path: Path, variable: str) -> None:
         """Note that the value at this path refers to a variable that is not there."""
-        line = f"{name_of(path)}: {variable} is not set or empty"
+        self.lacking(f"{name_of(path)}: {variable} is not set or empty")
+
+    def lacking(self, line: str) -> None:
+        """Note this line, which is about a variable that is not there."""
         self.add(line)
         self._unset[line] = None
 

@@ -30,6 +30,9 @@ FOREIGN = frozenset(
 )  # fmt: skip
 """Providers with an API of their own: never served here, whatever their base URL."""
 
+EMBEDDERS = frozenset({JINA, "infinity", "voyage"})
+"""Providers of nothing but embeddings and rankings."""
+
 _JINA_NAMES = ("jina-", "elser")
 _ENDPOINTS = ("/embeddings", "/rerank")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -57,6 +60,14 @@ def upstream_of(model: str, *, provider: str | None = None, has_base: bool) -> U
     if provider is None:
         return Upstream(JINA, model) if has_base or model.startswith(_JINA_NAMES) else None
     return Upstream(provider, model) if has_base or provider == JINA else None
+
+
+def embeds(model: str, provider: str | None) -> bool:
+    """Whether this ``litellm_params.model`` can only be an embedder or a reranker: by its provider, or because it is
+    called as Jina's are, whoever serves it.
+    """
+    prefix, _, _ = model.partition("/")
+    return (provider or prefix) in EMBEDDERS or model.rpartition("/")[2].startswith(_JINA_NAMES)
 
 
 def base_url(text: str, where: str) -> str:

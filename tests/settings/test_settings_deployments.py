@@ -79,13 +79,98 @@ def test_the_provider_is_taken_off_the_name(model: str, params: dict[str, Any], 
         ("bedrock/amazon.titan-embed", {"aws_region_name": "os.environ/NO_SUCH"}),
         ("azure/ada", {"api_base": "os.environ/NO_SUCH", "api_key": "os.environ/NO_SUCH", "timeout": "long"}),
         ("azure/ada", {"api_base": "https://a.openai.azure.com?x=1"}),
-        ("infinity/m", {"api_base": "os.environ/NO_SUCH"}),
     ],
 )
 def test_what_can_not_be_served_is_skipped_with_one_warning(model: str, params: dict[str, Any]) -> None:
     settings = models(entry("other", model, **params), entry("m", "jina_ai/x"))
     assert [one.model_name for one in settings.deployments] == ["m"]
     assert settings.warnings == ("model_list: other can not be served here and is skipped",)
+
+
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [
+        ({"api_base": "https://gateway/v1?api-version=planted"}, "litellm_params.api_base: a base URL has no ? or #"),
+        ({"api_base": "https://u:planted@h/v1"}, "litellm_params.api_base: a URL here may hold no user"),
+        ({"api_base": "${PLANTED}"}, "litellm_params.api_base: expected a URL"),
+        ({"api_base": "http://h", "rpm": 0}, "litellm_params.rpm: the value should be greater"),
+        ({"api_base": "http://h", "extra_headers": {"x": 1}}, "litellm_params.extra_headers.x: the value should"),
+        ({"api_base": "http://h", "extra_headers": {"x": "planted ä"}}, "litellm_params.extra_headers: expected names"),
+        ({"api_base": "http://h", "since": date(2026, 1, 1)}, "litellm_params.since: JSON can not say this"),
+        (
+            {"api_base": "http://h", "litellm_credential_name": "planted"},
+            "litellm_params.litellm_credential_name names",
+        ),
+        ({"api_base": "http://h", "model": "openai/*"}, "litellm_params.model has a * that model_name lacks"),
+    ],
+)
+def test_what_may_be_a_chat_model_is_skipped_where_it_can_not_be_obeyed(params: dict[str, Any], why: str) -> None:
+    chat = entry("gpt", **({"model": "openai/gpt-4o"} | params))
+    settings = models(chat, entry("m", "jina_ai/x"))
+    assert [one.model_name for one in settings.deployments] == ["m"]
+    (line,) = settings.warnings
+    assert line.startswith(f"model_list: gpt can not be used as it is written and is skipped (model_list[0].{why}")
+    assert "planted" not in line.lower()
+    assert settings.unset == ()
+
+
+CERTAIN = [
+    entry("m", "jina_ai/x"),
+    entry("m", "x", custom_llm_provider="jina_ai"),
+    entry("m", "openai/jina-embeddings-v3"),
+    entry("m", "hosted_vllm/x", {"mode": "embedding"}),
+    entry("m", "openai/x", {"mode": "rerank"}),
+    entry("m", "openai/x", {"identity": "ours"}),
+    entry("m", "infinity/x"),
+]
+
+
+@pytest.mark.parametrize("certain", CERTAIN)
+def test_what_is_certainly_for_this_proxy_is_never_skipped(certain: dict[str, Any]) -> None:
+    def told(**params: Any) -> str:
+        return refused({**certain, "litellm_params": certain["litellm_params"] | params})
+
+    assert "api_base: a base URL has no ?" in told(api_base="http://h?x")
+    assert "litellm_params.rpm" in told(api_base="http://h", rpm=0)
+    assert "api_base: the environment variable NO_SUCH is not set" in told(api_base="os.environ/NO_SUCH")
+
+
+def test_an_address_that_is_not_there_is_told_as_something_that_is_missing() -> None:
+    settings = models(entry("bge", "hosted_vllm/bge", api_base="os.environ/NO_SUCH"), entry("m", "jina_ai/x"))
+    assert [one.model_name for one in settings.deployments] == ["m"]
+    (line,) = settings.warnings
+    assert line.startswith("model_list: bge can not be used as it is written and is skipped (model_list[0]")
+    assert "NO_SUCH is not set" in line
+    assert settings.unset == (line,)
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ({"model": "openai/gpt-5"}, "name different upstream models"),
+        ({"model": "openai/gpt-4o", "temperature": 0.2}, "set different default parameters"),
+    ],
+)
+def test_a_group_of_what_may_be_chat_models_is_skipped_where_its_answers_would_differ(
+    second: dict[str, Any], why: str
+) -> None:
+    chat = [entry("gpt", api_base="http://h", **params) for params in ({"model": "openai/gpt-4o"}, second)]
+    settings = models(*chat, entry("m", "jina_ai/x"))
+    assert [one.model_name for one in settings.deployments] == ["m"]
+    assert settings.warnings[0].startswith("model_list: gpt can not be used as it is written and is skipped (")
+    assert why in settings.warnings[0]
+    jinas = entry("gpt", "jina_ai/x")
+    assert "different upstream models" in refused(jinas, *chat), "with one of Jina's among them its answers matter"
+
+
+def test_an_id_that_two_deployments_have_is_that_of_the_one_which_is_certain() -> None:
+    chat = entry("gpt", "openai/gpt-4o", {"id": "m"}, api_base="http://h")
+    settings = models(chat, entry("m", "jina_ai/x"))
+    assert [one.id for one in settings.deployments] == ["m"]
+    assert "several deployments have the id m" in settings.warnings[0]
+    again = entry("other", "openai/gpt-4o", {"id": "1"}, api_base="http://h")
+    twins = models(entry("gpt", "openai/gpt-4o", {"id": "1"}, api_base="http://h"), again, entry("m", "jina_ai/x"))
+    assert [one.model_name for one in twins.deployments] == ["gpt", "m"]
 
 
 def test_a_deployment_of_another_mode_is_skipped() -> None:

@@ -181,6 +181,31 @@ def test_no_secret_is_seen_in_an_error_or_its_traceback(path: tuple[str | int, .
     assert error.value.__context__ is None or error.value.__suppress_context__
 
 
+THEIR_SAMPLE = """
+model_list:
+  - {model_name: gpt-3.5, litellm_params: {model: gpt-3.5-turbo, region_name: eu}, model_info: {id: "1"}}
+  - {model_name: gpt-3.5, litellm_params: {model: azure/gpt, api_base: https://a.azure.test/, api_version: 2023-05-15}}
+  - {model_name: fake, litellm_params: {model: openai/fake-1, api_key: k, api_base: https://fake.test/, rpm: 1000}}
+  - {model_name: fake, litellm_params: {model: openai/fake-2, api_key: k, api_base: https://fake.test/, rpm: 1000}}
+  - {model_name: llama, litellm_params: {model: openai/llama, api_base: "http://a:8000/v1", temperature: 0.2}}
+  - {model_name: llama, litellm_params: {model: openai/llama, api_base: "http://b:8000/v1"}}
+  - {model_name: gateway, litellm_params: {model: openai/gpt-4o, api_base: "https://gw.test/v1?api-version=2024"}}
+  - {model_name: bad, litellm_params: {model: openai/bad, api_key: k, api_base: https://fake.test/, mock_timeout: true}}
+  - {model_name: "*", litellm_params: {model: openai/*, api_key: k}}
+router_settings:
+  routing_strategy: usage-based-routing-v2
+  model_group_alias: {my-alias: fake}
+general_settings: {master_key: sk-1234, store_model_in_db: true}
+"""
+
+
+def test_a_sample_about_nothing_but_chat_starts_with_its_groups_and_gateways() -> None:
+    settings = parse(yaml.safe_load(THEIR_SAMPLE), {})
+    assert [one.model_name for one in settings.deployments] == ["bad"], "which could as well be an embedder"
+    skipped = [line.split(" ")[1] for line in settings.warnings if " is skipped" in line]
+    assert sorted(skipped) == ["*", "fake", "gateway", "gpt-3.5", "llama"]
+
+
 def test_cooldowns_can_be_turned_off_and_litellm_settings_are_second() -> None:
     common = {"allowed_fails": 0, "cooldown_time": 9}
     document = {"litellm_settings": common, "router_settings": {"disable_cooldowns": True}}
