@@ -3,9 +3,10 @@
 Pure ASGI. It holds no state of a request; an :class:`~cache_proxy.asgi.exchange.Exchange` made per request does.
 """
 
+import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,6 +18,7 @@ from cache_proxy.asgi.inference import Inference
 from cache_proxy.asgi.inner import Caller, Inner, caller
 from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
+from cache_proxy.asgi.refused import Refused
 from cache_proxy.errors import CacheProxyError, ConfigError
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.settings import APP, Settings, load
@@ -32,6 +34,12 @@ RERANK = ("/rerank", "/v1/rerank", "/v2/rerank")
 MODELS = ("/models", "/v1/models")
 LIVENESS = ("/health/liveliness", "/health/liveness")
 READINESS = ("/health/readiness",)
+POSTS: Mapping[str, tuple[str, ...]] = {"delete": ("/cache/delete",), "flushall": ("/cache/flushall",)}
+GETS: Mapping[str, tuple[str, ...]] = {
+    "models": MODELS, "liveness": LIVENESS, "readiness": READINESS, "health": ("/health",), "ping": ("/cache/ping",),
+    "openapi": ("/openapi.json",),
+}  # fmt: skip
+"""What is about ourselves."""
 
 OPEN_TO_ALL = frozenset(LIVENESS + READINESS)
 """Probes come without keys, and learn nothing but that the process is there."""
@@ -46,7 +54,8 @@ class CacheProxyMiddleware:
     ``config`` is the path of a LiteLLM ``config.yaml``, ``settings`` one that is loaded already; with neither, the
     environment counts. ``prefix`` goes before every route. ``auth`` says who gets in without a key (see
     ``cache_proxy.asgi.auth``); the default is nobody. ``upstream="app"`` caches the app's own ``/embeddings`` and
-    ``/rerank`` (see ``cache_proxy.asgi.inner``). Raises ``ConfigError``.
+    ``/rerank`` (see ``cache_proxy.asgi.inner``). Raises ``ConfigError``; inside a running event loop it refuses the
+    start instead (see ``cache_proxy.asgi.refused``).
     """
 
     def __init__(
@@ -61,10 +70,21 @@ class CacheProxyMiddleware:
         wired: Wired | None = None,
     ) -> None:
         """``wired`` comes in place of a configuration: one that is put together already."""
-        _check(config, settings, prefix, upstream, wired)
         self.app = app
+        self._prefix = prefix
         self._inner = Inner(app) if upstream == APP else None
-        self.wired = wired or _wired(settings or load(config), self._inner)
+        self._beside = BESIDE_THE_APP if self._inner is not None and not prefix else ""
+        self._refused: Refused | None = None
+        try:
+            _check(config, settings, prefix, upstream, wired)
+            self._set_up(wired or _wired(settings or load(config), self._inner), auth)
+        except ConfigError as error:
+            if not _in_a_loop():
+                raise
+            self._refused = Refused(app, error, self._is_ours)
+
+    def _set_up(self, wired: Wired, auth: Auth | None) -> None:
+        self.wired = wired
         self._gate = Gate(self.wired.settings.master_key, auth)
         if self._inner is not None and self.wired.settings.master_key is None and auth is None:
             raise ConfigError(
@@ -76,12 +96,13 @@ class CacheProxyMiddleware:
                 "nobody gets in: there is no master_key, and the middleware was given no auth; "
                 'set general_settings.master_key, or give auth="open" or a callable'
             )
-        self._prefix = prefix
-        self._beside = BESIDE_THE_APP if self._inner is not None and not prefix else ""
-        self._routes = routes(self.wired, prefix, self._beside)
+        self._routes = routes(self.wired, self._prefix, self._beside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, request or lifespan of the host's."""
+        if self._refused is not None:
+            await self._refused(scope, receive, send)
+            return
         if scope["type"] == "http":
             path = self._path(scope)
             handler = self._routes.get((scope["method"], path))
@@ -92,6 +113,9 @@ class CacheProxyMiddleware:
             await Lifespan(self.wired, receive, send, self._before_end).run(self.app, scope)
             return
         await self.app(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        return (scope["method"], self._path(scope)) in {(method, path) for _, method, path in taken(self._beside)}
 
     def _path(self, scope: Scope) -> str:
         """The path below the place where we are mounted and below our prefix; empty if it is not ours."""
@@ -149,6 +173,14 @@ def _check(config: object, settings: Settings | None, prefix: str, upstream: str
         raise ConfigError("give `upstream` or `wired`, not both")
 
 
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _wired(settings: Settings, inner: Inner | None) -> Wired:
     if inner is None:
         return Wired(settings)
@@ -164,23 +196,25 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
     """Every route that is ours, by method and path below ``prefix``; ``beside`` goes before those about ourselves."""
     limit = int(wired.settings.own.max_body_mib * MIB)
     operations = Operations(wired, limit, prefix, beside)
-    posts: dict[tuple[str, ...], Handler] = {
-        ("/cache/delete",): operations.delete,
-        ("/cache/flushall",): operations.flushall,
+    handlers: dict[str, Handler] = {
+        "embeddings": Inference(wired, Endpoint.EMBEDDINGS, limit),
+        "rerank": Inference(wired, Endpoint.RERANK, limit),
+        "delete": operations.delete,
+        "flushall": operations.flushall,
+        "models": operations.models,
+        "liveness": operations.liveness,
+        "readiness": operations.readiness,
+        "health": operations.health,
+        "ping": operations.ping,
+        "openapi": operations.openapi,
     }
-    gets: dict[tuple[str, ...], Handler] = {
-        MODELS: operations.models,
-        LIVENESS: operations.liveness,
-        READINESS: operations.readiness,
-        ("/health",): operations.health,
-        ("/cache/ping",): operations.ping,
-        ("/openapi.json",): operations.openapi,
-    }
-    embed, rank = (Inference(wired, endpoint, limit) for endpoint in (Endpoint.EMBEDDINGS, Endpoint.RERANK))
-    table: dict[tuple[str, str], Handler] = {("POST", path): embed for path in EMBEDDINGS}
-    table |= {("POST", path): rank for path in RERANK}
-    for paths, handler in posts.items():
-        table |= {("POST", beside + path): handler for path in paths}
-    for paths, handler in gets.items():
-        table |= {(method, beside + path): handler for method in ("GET", "HEAD") for path in paths}
-    return table
+    return {(method, path): handlers[name] for name, method, path in taken(beside)}
+
+
+def taken(beside: str) -> Iterator[tuple[str, str, str]]:
+    """The name, method and path of every route that is ours."""
+    yield from (("embeddings", "POST", path) for path in EMBEDDINGS)
+    yield from (("rerank", "POST", path) for path in RERANK)
+    yield from ((name, "POST", beside + path) for name, paths in POSTS.items() for path in paths)
+    for method in ("GET", "HEAD"):
+        yield from ((name, method, beside + path) for name, paths in GETS.items() for path in paths)

@@ -170,12 +170,12 @@ async def test_mounted_in_an_app_it_serves_below_the_mount(wired: Wired) -> None
 
 
 @pytest.mark.parametrize("prefix", ["cache", "/cache/", "/"])
-async def test_a_prefix_that_would_match_nothing_is_refused(wired: Wired, prefix: str) -> None:
+def test_a_prefix_that_would_match_nothing_is_refused(tmp_path: Path, prefix: str) -> None:
     with pytest.raises(ConfigError, match="prefix"):
-        CacheProxyMiddleware(_host, wired=wired, prefix=prefix)
+        CacheProxyMiddleware(_host, settings=settings_for(tmp_path), prefix=prefix)
 
 
-async def test_a_configuration_comes_from_one_place(tmp_path: Path) -> None:
+def test_a_configuration_comes_from_one_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not both"):
         CacheProxyMiddleware(_host, "config.yaml", settings=settings_for(tmp_path))
 

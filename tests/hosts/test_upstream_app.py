@@ -201,9 +201,9 @@ async def test_below_a_mount_the_app_is_called_below_the_mount(cache: Cache, wor
 # Who gets in ---------------------------------------------------------------------------------------------------------
 
 
-async def test_somebody_must_say_who_gets_in(cache: Cache, works: Works) -> None:
+def test_somebody_must_say_who_gets_in(settings: MakeSettings, works: Works) -> None:
     with pytest.raises(ConfigError, match=r"master_key.*auth"):
-        cache(infinity(works), auth=None)
+        CacheProxyMiddleware(infinity(works), settings=settings(), upstream="app")
 
 
 async def test_a_callable_is_asked_before_any_hit(cache: Cache, works: Works) -> None:
@@ -641,12 +641,13 @@ async def test_what_the_apps_lifespan_sets_is_there_in_a_call_and_can_not_be_cha
 # What can not be -----------------------------------------------------------------------------------------------------
 
 
-async def test_only_the_app_can_be_named(cache: Cache, works: Works) -> None:
+def test_only_the_app_can_be_named(settings: MakeSettings, works: Works) -> None:
+    elsewhere: Any = "http://elsewhere.test"
     with pytest.raises(ConfigError, match="can only be"):
-        cache(infinity(works), upstream="http://elsewhere.test")
+        CacheProxyMiddleware(infinity(works), settings=settings(), upstream=elsewhere)
 
 
-async def test_the_app_needs_a_middleware_that_was_told_of_it(settings: MakeSettings) -> None:
+def test_the_app_needs_a_middleware_that_was_told_of_it(settings: MakeSettings) -> None:
     document = {"model_list": [{"model_name": "m", "litellm_params": {"model": "infinity/m", "api_base": "app"}}]}
     with pytest.raises(ConfigError, match=r'api_base: app.*upstream="app"'):
         CacheProxyMiddleware(Starlette(), settings=settings(document), auth="open")
