@@ -1,7 +1,7 @@
 """What every section of the file is made of."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -25,6 +25,9 @@ class Section(BaseModel):
     """A section: frozen, and lenient about types as YAML and the environment are (``"6379"`` is a port)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
+
+    NULLS: ClassVar[frozenset[str]] = frozenset()
+    """Keys whose null is a value of its own. Any other that is null counts as left out."""
 
 
 class RequestParams(Section):

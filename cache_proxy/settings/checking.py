@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings.base import RequestParams
+from cache_proxy.settings.base import RequestParams, Section
 from cache_proxy.settings.entries import LiteLLMParams
 from cache_proxy.settings.ignored import PARAMS, reason
 from cache_proxy.settings.notes import Notes, Path, dotted
@@ -41,7 +41,7 @@ def prune(raw: Any, model: type[BaseModel], path: Path, notes: Notes) -> Any:
         here = (*path, str(name))
         field = model.model_fields.get(str(name))
         if field is not None:
-            if value is not None:
+            if value is not None or (issubclass(model, Section) and name in model.NULLS):
                 kept[str(name)] = _prune_value(value, field.annotation, here, notes)
         elif issubclass(model, OwnSettings):
             raise ConfigError(_misspelt(here))

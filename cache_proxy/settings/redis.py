@@ -52,6 +52,9 @@ KEYS = frozenset(
 )  # fmt: skip
 """The keys of ``cache_params`` that are Redis's alone."""
 
+_NULL_IS_NONE: Sequence[Way] = ("host", "cluster")
+"""The ways with which LiteLLM hands a null of ssl_cert_reqs on to redis-py, to which it means that none is required."""
+
 _SCHEMES: Mapping[str, bool] = {"redis": False, "rediss": True, "unix": False, "valkey": False, "valkeys": True}
 """Whether a URL of this scheme means TLS."""
 _OPTIONS = frozenset({"db", *_TLS, *_CONNECTION, "username", "password"})
@@ -107,6 +110,8 @@ def build(params: CacheParams, environ: Mapping[str, str], namespace: str, notes
     found = {key: chosen(key, params, environ) for key in (*_OF_THE_WAY[way], *_CONNECTION)}
     secure = _is_secure(way, where, value, ssl=found.pop("ssl", None))
     tls = {key.removeprefix("ssl_"): found.pop(key, None) for key in _TLS}
+    if way in _NULL_IS_NONE and params.ssl_cert_reqs is None and "ssl_cert_reqs" in params.model_fields_set:
+        tls["cert_reqs"] = "none"
     if tls["keyfile"] and not tls["certfile"]:
         raise ConfigError(f"{PARAMS}.ssl_keyfile needs ssl_certfile; write it, or take ssl_keyfile out")
     if secure and tls["cert_reqs"] == "none":

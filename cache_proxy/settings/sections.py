@@ -59,6 +59,8 @@ Sentinels = Annotated[
 class CacheParams(Section):
     """``litellm_settings.cache_params``."""
 
+    NULLS = frozenset({"ssl_cert_reqs"})
+
     type: str | None = Field(
         default=None, description="disk, redis, local (memory of this process), or the name of an installed backend."
     )
@@ -120,7 +122,9 @@ class CacheParams(Section):
     )
     ssl_password: SecretStr | None = Field(default=None, description="Password of that key. Else REDIS_SSL_PASSWORD.")
     ssl_cert_reqs: Annotated[Literal["required", "optional", "none"], BeforeValidator(_lower)] | None = Field(
-        default=None, description="none: any certificate of Redis will do. Else REDIS_SSL_CERT_REQS."
+        default=None,
+        description="none (and null, where Redis is a host or a Cluster): any certificate of Redis will do. "
+        "Else REDIS_SSL_CERT_REQS.",
     )
     ssl_check_hostname: bool | None = Field(
         default=None, description="Whether the certificate must name the host. Else REDIS_SSL_CHECK_HOSTNAME."

@@ -80,7 +80,15 @@ async def test_there_are_several_ways_to_be_let_in(
         await store.ping()
 
 
-@pytest.mark.parametrize("way", ["no certificate", "unknown authority", "another name", "no tls"])
+TOLD = {
+    "no certificate": "TLS: ",
+    "unknown authority": "TLS: the server's certificate is refused (self-signed certificate",
+    "another name": "TLS: the server's certificate is refused (Hostname mismatch",
+    "no tls": "redis: ",
+}
+
+
+@pytest.mark.parametrize("way", TOLD)
 async def test_who_should_not_be_let_in_is_refused(
     way: str, shared_tls: RedisServer, certificates: Certificates, tmp_path: Path
 ) -> None:
@@ -96,6 +104,7 @@ async def test_who_should_not_be_let_in_is_refused(
             await store.get_many([A])
         assert refused.value.refused
         assert PASSWORD not in str(refused.value)
+        assert TOLD[way] in str(refused.value)
 
 
 async def test_connections_share_one_context(shared_tls: RedisServer, certificates: Certificates) -> None:

@@ -194,6 +194,21 @@ def test_a_server_whose_certificate_is_not_looked_at_is_warned_of() -> None:
     assert line.startswith(f"{PARAMS}.ssl_cert_reqs is none")
 
 
+def test_a_certificate_that_is_null_is_none_where_it_is_so_at_litellm() -> None:
+    one = settings({"host": "h", "ssl": True, "ssl_cert_reqs": None}, REDIS_SSL_CERT_REQS="required")
+    several = settings({**CLUSTER, "ssl": True, "ssl_cert_reqs": None})
+    for found in (one, several):
+        assert found.cache.redis is not None
+        assert found.cache.redis.tls.cert_reqs == "none"
+        (line,) = found.warnings
+        assert line.startswith(f"{PARAMS}.ssl_cert_reqs is none")
+    for params in ({**SENTINEL, "ssl": True}, {"url": "rediss://h"}, {"host": "h", "ssl": True, "ssl_ca_certs": None}):
+        again = settings({**params, **({} if "host" in params else {"ssl_cert_reqs": None})})
+        assert again.cache.redis is not None
+        assert again.cache.redis.tls.cert_reqs == "required"
+        assert again.warnings == ()
+
+
 # What can not be obeyed ----------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The one door by which errors of the client enter."""
 
 import re
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -47,8 +48,19 @@ def _is_pool_full(error: Exception) -> bool:
 
 
 def _said(error: Exception) -> str:
+    if tls := _of_tls(error):
+        return f"{type(error).__name__}: TLS: {tls}"
     code = _CODE.match(str(error)) if isinstance(error, redis.ResponseError) else None
     told = f"{type(error).__name__} {code[0]}" if code else type(error).__name__
     if isinstance(error, redis.exceptions.MovedError):
         return f"{told}: this server is part of a Cluster; write it as redis_startup_nodes"
     return told
+
+
+def _of_tls(error: BaseException | None) -> str:
+    """What TLS has against the connection, in OpenSSL's words: they speak of certificates and names of hosts alone."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is refused ({error.verify_message})"
+    return (error.reason or "") if error is not None else ""
