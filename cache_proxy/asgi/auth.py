@@ -10,6 +10,7 @@
 
 import hmac
 import inspect
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -19,21 +20,26 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
+from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.errors import ConfigError
 
+log = logging.getLogger("cache_proxy")
+
 Verdict = bool | str | None
 Auth = Literal["open", "loopback"] | Callable[[Scope], Verdict | Awaitable[Verdict]]
-"""``"open"``: everybody; ``"loopback"``: this machine; a callable gets the ASGI scope and says no with a false value,
-yes with ``True`` or with the caller's name (for the log)."""
+"""``"open"``: everybody; ``"loopback"``: this machine; a callable gets the ASGI scope and says yes with ``True`` or
+the caller's name (for the log). Anything else is no; Starlette's ``HTTPException`` is a no with a status of its own."""
 
 WORDS = ("open", "loopback")
 
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
 _BEARER = "bearer "
+_REDIRECTS = (301, 302, 303, 307, 308)
+_OUR_HEADERS = ("content-length", "content-type", "transfer-encoding")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
 
 
@@ -48,6 +54,7 @@ class Gate:
             raise ConfigError('auth="open" would leave the configured master_key without effect: take one of them out')
         self._digest = None if master_key is None else _digest(master_key.get_secret_value().encode())
         self._auth = auth
+        self._has_complained = False
 
     async def admit(self, exchange: Exchange) -> str:
         """Who this is, for the record: ``master``, ``local``, ``open`` or what the app's callable says."""
@@ -66,14 +73,29 @@ class Gate:
         given = _key(exchange)
         return given is not None and self._digest is not None and hmac.compare_digest(_digest(given), self._digest)
 
-    @staticmethod
-    async def _ask(auth: Callable[[Scope], Any], exchange: Exchange) -> str:
-        verdict = auth(exchange.scope)
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        if not verdict:
-            raise _unauthorized()
-        return verdict if isinstance(verdict, str) else "app"
+    async def _ask(self, auth: Callable[[Scope], Any], exchange: Exchange) -> str:
+        try:
+            verdict = auth(exchange.scope)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        except HTTPException as error:
+            raise _refused_by_the_app(error) from None
+        if verdict is True:
+            return "app"
+        if isinstance(verdict, str) and verdict:
+            return verdict
+        if verdict:
+            self._complain(verdict)
+        raise _unauthorized()
+
+    def _complain(self, verdict: object) -> None:
+        """Once: what is neither yes nor no, such as a generator of which nothing has run, is a mistake in the app."""
+        if not self._has_complained:
+            self._has_complained = True
+            log.error(
+                "auth returned %s, which lets nobody in: it must return True or the caller's name",
+                type(verdict).__name__,
+            )
 
 
 def _digest(secret: bytes) -> bytes:
@@ -170,6 +192,18 @@ def _unauthorized() -> HTTPError:
         code="invalid_api_key",
         headers=[(b"www-authenticate", b"Bearer")],
     )
+
+
+def _refused_by_the_app(error: HTTPException) -> HTTPError:
+    if not (400 <= error.status_code < 600 or error.status_code in _REDIRECTS):
+        return _unauthorized()
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in (error.headers or {}).items()
+        if name.lower() not in _OUR_HEADERS
+    ]
+    said = error.detail if isinstance(error.detail, str) else "The app refuses this request."
+    return HTTPError(error.status_code, said, kind="permission_error", code="refused_by_app", headers=headers)
 
 
 def _bad_header(message: str) -> HTTPError:

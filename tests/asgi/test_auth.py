@@ -1,11 +1,13 @@
 """Who gets in, and that nothing is spent for those who do not."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Scope
 
 from cache_proxy.asgi.auth import Auth
@@ -210,6 +212,88 @@ async def test_a_callable_that_breaks_lets_nobody_in(standin: StandIn, tmp_path:
     async with guarded(standin, tmp_path, broken) as app:
         answer = await embed(app, JSON)
     assert (answer.status, code(answer)) == (500, "internal")
+    assert standin.call_count == 0
+
+
+def _dependency(scope: Scope) -> Iterator[str]:
+    """As FastAPI's are written. Called, it has checked nothing yet."""
+    if not _by_header(scope):
+        raise PermissionError
+    yield "admin"
+
+
+async def _dependency_later(scope: Scope) -> AsyncIterator[str]:
+    yield "admin"
+
+
+def _says(verdict: Any) -> Callable[[Scope], Any]:
+    def says(scope: Scope) -> Any:
+        return verdict
+
+    return says
+
+
+def _answer(scope: Scope) -> JSONResponse:
+    return JSONResponse({"detail": "no"}, status_code=401)
+
+
+@pytest.mark.parametrize(
+    ("auth", "kind"),
+    [
+        (_dependency, "generator"),
+        (_dependency_later, "async_generator"),
+        (_answer, "JSONResponse"),
+        (_says(1), "int"),
+        (_says(["admin"]), "list"),
+        (_says(b"admin"), "bytes"),
+    ],
+)
+async def test_what_is_neither_yes_nor_no_lets_nobody_in_and_is_told_once(
+    standin: StandIn, tmp_path: Path, auth: Any, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with guarded(standin, tmp_path, auth) as app:
+        for _ in range(2):
+            answer = await embed(app, (b"x-team", b"search"))
+            assert (answer.status, code(answer)) == (401, "invalid_api_key")
+        flushed = await call(app, path="/cache/flushall")
+        assert flushed is not None
+        assert flushed.status == 401
+    assert standin.call_count == 0
+    (line,) = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert line.startswith(f"auth returned {kind}, ")
+
+
+@pytest.mark.parametrize("nothing", [False, None, "", 0, []])
+async def test_no_is_said_by_any_false_value(
+    standin: StandIn, tmp_path: Path, nothing: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with guarded(standin, tmp_path, _says(nothing)) as app:
+        assert (await embed(app)).status == 401
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("status", "answered", "word"),
+    [
+        (401, 401, "refused_by_app"),
+        (429, 429, "refused_by_app"),
+        (303, 303, "refused_by_app"),
+        (200, 401, "invalid_api_key"),
+    ],
+)
+async def test_a_refusal_with_a_status_of_its_own_is_answered_with_it(
+    standin: StandIn, tmp_path: Path, status: int, answered: int, word: str
+) -> None:
+    def refuse(scope: Scope) -> bool:
+        raise HTTPException(status, "Log in first.", {"Location": "/login", "Content-Length": "1"})
+
+    async with guarded(standin, tmp_path, refuse) as app:
+        answer = await embed(app)
+    assert (answer.status, code(answer)) == (answered, word)
+    if word == "refused_by_app":
+        assert answer.json()["detail"] == "Log in first."
+        assert answer.headers[b"location"] == b"/login"
+    assert int(answer.headers[b"content-length"]) == len(answer.body)
     assert standin.call_count == 0
 
 
