@@ -1,7 +1,10 @@
 """The host's lifespan with ours inside: open when the host has started, closed when it has ended.
 
 The host's events pass through in their order, and its errors as they are. A host that takes no part in lifespans
-(Django) need not: then we live through it in its place, so that the cache has its orderly end.
+(Django) need not: then we live through it in its place, so that the cache has its orderly end. That is a host which
+returns without a question, or says that a lifespan is nothing to it. Any other error before its first question may as
+well be a start that failed. Which of the two it is the server decides, as it would without us: uvicorn goes on under
+``--lifespan auto`` and refuses the start under ``on``.
 """
 
 import logging
@@ -12,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cache_proxy.wiring import Wired
 
 log = logging.getLogger("cache_proxy")
+
+_DECLINING = (ValueError, NotImplementedError, AssertionError)
 
 
 class Lifespan:
@@ -31,9 +36,8 @@ class Lifespan:
             try:
                 await app(scope, self._receiving, self._sending)
             except Exception as error:
-                if self._asked:
+                if self._asked or not _declines(error):
                     raise
-                # ASGI's way to say that an app does not know this kind of scope.
                 log.info("the app takes no part in the lifespan (%s)", type(error).__name__)
             if not self._asked:
                 await self._live()
@@ -77,3 +81,10 @@ class Lifespan:
             await work()
         except Exception as error:
             log.error("the cache did not end in order (%s)", type(error).__name__)
+
+
+def _declines(error: Exception) -> bool:
+    """Whether an app says with this that it does not know this kind of scope, in words like those of Django ("can only
+    handle ASGI/HTTP connections, not lifespan") and Channels ("no application configured for scope type 'lifespan'").
+    """
+    return type(error) in _DECLINING and "lifespan" in str(error)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache_proxy.asgi.middleware import CacheProxyMiddleware
@@ -179,11 +180,41 @@ async def test_a_closing_of_ours_that_fails_is_not_the_hosts_failure(
 
 async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
     """As Django does."""
-    raise ValueError("only http")
+    raise ValueError(f"This app can only handle http, not {scope['type']}.")
 
 
 async def ignores(scope: Scope, receive: Receive, send: Send) -> None:
     """As many a small app does."""
+
+
+async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+    """As an app does that is put together with the first event and can not be, and serves requests all the same."""
+    if scope["type"] == "lifespan":
+        raise RuntimeError("the host's database is not there")
+    await PlainTextResponse("served")(scope, receive, send)
+
+
+async def test_an_error_of_a_host_before_its_first_question_is_the_servers_to_judge(wired: Wired, shelf: Shelf) -> None:
+    with pytest.raises(RuntimeError, match="database"):
+        await lived(CacheProxyMiddleware(breaks, wired=wired))
+    assert shelf.told == []
+
+
+@pytest.mark.parametrize(("lifespan", "starts"), [("on", False), ("auto", True)])
+def test_a_host_whose_start_fails_starts_where_it_would_without_us(
+    settings: MakeSettings, client: httpx.Client, lifespan: str, starts: bool
+) -> None:
+    wrapped = CacheProxyMiddleware(breaks, settings=settings(), prefix="/jina", auth="open")
+    bare, server = (Server(app, {"lifespan": lifespan}) for app in (breaks, wrapped))
+    try:
+        assert bare.start() is starts
+        assert server.start() is starts
+        if starts:
+            assert client.get(f"{server.url}/hello").text == "served"
+            assert client.post(f"{server.url}/jina/embeddings", json=EMBED).json()["usage"]["total_tokens"] > 0
+    finally:
+        bare.stop()
+        server.stop()
 
 
 @pytest.mark.parametrize("host", [refuses, ignores])
