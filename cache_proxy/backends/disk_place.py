@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 from cache_proxy.errors import ConfigError
@@ -34,8 +35,10 @@ def check_writable(directory: Path) -> None:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, flags in (("cache.lock", os.O_RDWR | os.O_CREAT), ("cache.db", os.O_RDWR)):
-            _try(directory / name, flags)
+        _try_folder(directory)
+        _try(directory / "cache.lock", os.O_RDWR | os.O_CREAT)
+        for name in ("cache.db", "cache.db-wal", "cache.db-shm"):
+            _try(directory / name, os.O_RDWR)
     except OSError as error:
         if error.errno not in _MISTAKES:
             return
@@ -44,6 +47,15 @@ def check_writable(directory: Path) -> None:
             f"the disk store can not be in {directory}: {error.strerror} ({error.filename}); make it a folder that "
             f"{who} may write, or name another in CACHE_PROXY_DIR or litellm_settings.cache_params.disk_cache_dir"
         ) from None
+
+
+def _try_folder(directory: Path) -> None:
+    """SQLite makes and removes files beside the store: files that may be written are not enough."""
+    try:
+        tempfile.TemporaryFile(dir=directory, prefix="cache.").close()
+    except OSError as error:
+        # Of the folder, and not of a name that nobody has ever seen.
+        raise OSError(error.errno, error.strerror, str(directory)) from None
 
 
 def _try(path: Path, flags: int) -> None:

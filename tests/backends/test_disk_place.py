@@ -9,7 +9,7 @@ import pytest
 from cache_proxy.backends.disk_place import check_writable, file_system
 from cache_proxy.backends.disk_trouble import CALM, Trouble
 from cache_proxy.errors import ConfigError
-from tests.mounts import NOT_PERMITTED, bounded_by_permissions, can_mount, remount, tmpfs
+from tests.mounts import NOT_PERMITTED, bounded_by_permissions, can_mount, fill, remount, tmpfs
 
 CHECK = "import sys; from pathlib import Path; from cache_proxy.backends.disk_place import check_writable as check; "
 CHECK += "check(Path(sys.argv[1]))"
@@ -36,9 +36,35 @@ def test_a_folder_that_may_not_be_written_is_named_with_the_remedy(tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="as above")
-def test_a_store_of_another_user_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cache.db").touch(mode=0o400)
-    assert f"{tmp_path}/cache.db" in check_as_somebody_bound_by_permissions(tmp_path)
+@pytest.mark.parametrize("name", ["cache.lock", "cache.db", "cache.db-wal", "cache.db-shm"])
+def test_a_store_of_another_user_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch(mode=0o400)
+    assert f"({tmp_path}/{name})" in check_as_somebody_bound_by_permissions(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as above")
+def test_a_folder_that_may_not_be_written_is_named_though_the_store_in_it_may(tmp_path: Path) -> None:
+    for name in ("cache.lock", "cache.db"):
+        (tmp_path / name).touch()
+    tmp_path.chmod(0o555)
+    said = check_as_somebody_bound_by_permissions(tmp_path)
+    tmp_path.chmod(0o755)
+    assert f"Permission denied ({tmp_path})" in said
+
+
+def test_the_check_leaves_nothing_behind_but_the_lock(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
+
+
+@pytest.mark.skipif(not can_mount(), reason=NOT_PERMITTED)
+def test_a_full_disk_is_no_mistake_and_may_be_mended_later(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "disk", "1m,nr_inodes=5") as disk:
+        (disk / "store").mkdir()
+        for name in ("cache.lock", "cache.db"):
+            (disk / "store" / name).touch()
+        fill(disk)
+        check_writable(disk / "store")
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
