@@ -98,7 +98,7 @@ def _kind(section: LiteLLMSettings, params: CacheParams, environ: Mapping[str, s
         return "disk"
     if redis.is_named(params) or environ.get("REDIS_URL") or (section.cache and redis.is_in(environ)):
         return "redis"
-    if section.cache and not params.model_fields_set:
+    if section.cache:
         notes.add("litellm_settings.cache: neither REDIS_URL nor REDIS_HOST is set, so answers are kept without Redis")
     return "disk"
 

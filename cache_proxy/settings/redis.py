@@ -28,6 +28,9 @@ _PLACES: Mapping[Way, Sequence[str]] = {
 }
 """The keys of each way. The last way yields to any other, as at LiteLLM."""
 
+_AT_LITELLM: Sequence[Way] = ("url", "cluster", "sentinel_nodes", "unix_socket_path", "host")
+"""Which way wins there, wherever it is said. Here what the file says comes before the environment."""
+
 VARIABLES: Mapping[str, str] = {"redis_startup_nodes": "REDIS_CLUSTER_NODES"}
 """The variables that are not REDIS_ and the key's name."""
 
@@ -162,10 +165,10 @@ def _way(params: CacheParams, environ: Mapping[str, str], notes: Notes) -> tuple
     if not in_file and not around:
         raise ConfigError(f"{PARAMS}: redis needs a host or url; write one there, or set REDIS_HOST or REDIS_URL")
     way, where, key = _only(in_file or around)
-    if in_file and way == "host":
-        for other, name, _ in around:
-            if other in ("cluster", "sentinel_nodes"):
-                notes.add(f"{name} is not acted on here: {PARAMS}.host says where Redis is")
+    if in_file:
+        stronger = _AT_LITELLM[: _AT_LITELLM.index(way)]
+        for name in (name for other, name, _ in around if other in stronger):
+            notes.add(f"{name} is not acted on here: {where} says where Redis is")
     value = chosen(key, params, environ)
     if not value:
         raise ConfigError(f"{where} names no server; write one, or unset it")

@@ -58,8 +58,9 @@ def test_a_cache_that_is_off_stays_off_whatever_its_params(word: object) -> None
 
 
 def test_a_cache_that_is_on_without_a_redis_to_be_found_says_that_it_has_none() -> None:
-    (line,) = parse({"litellm_settings": {"cache": True}}, HOME).warnings
-    assert "kept without Redis" in line
+    for params in (None, {"ttl": 600, "namespace": "x"}):
+        (line,) = parse({"litellm_settings": {"cache": True, "cache_params": params}}, HOME).warnings
+        assert "kept without Redis" in line
 
 
 FOR_THE_APP = {"model_name": "*", "litellm_params": {"model": "*", "api_base": "app"}}

@@ -36,7 +36,10 @@ def uncommented() -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_file_starts_as_it_is_and_without_warnings(path: Path) -> None:
-    assert load(path, ENVIRON).warnings == ()
+    # A REDIS_URL that the file does not ask for is named, where the file says where Redis is.
+    text = path.read_text()
+    environ = {name: value for name, value in ENVIRON.items() if name != "REDIS_URL" or name in text}
+    assert load(path, environ).warnings == ()
 
 
 def test_the_full_file_as_it_stands_changes_nothing() -> None:

@@ -50,7 +50,7 @@ def places(nodes: Any) -> list[tuple[str, int]]:
         ({}, {"REDIS_CLUSTER_NODES": '[{"host": "a", "port": "7001"}, {"host": "b"}]'}),
         (None, {"REDIS_CLUSTER_NODES": '[["a", 7001], ["b"]]', "REDIS_HOST": "another"}),
         ({"redis_startup_nodes": [{"host": "os.environ/A", "port": 7001}, {"host": "b"}]}, {"A": "a"}),
-        ({"startup_nodes": [["a", 7001], ["b"]], "sentinel_nodes": []}, {"REDIS_URL": "redis://another"}),
+        ({"startup_nodes": [["a", 7001], ["b"]], "sentinel_nodes": []}, {"REDIS_HOST": "another"}),
     ],
 )
 def test_a_cluster_by_its_servers(params: dict[str, Any] | None, environ: dict[str, str]) -> None:
@@ -181,12 +181,35 @@ def test_keys_of_another_way_are_named(params: dict[str, Any], idle: int) -> Non
     assert "planted" not in str(warnings)
 
 
-@pytest.mark.parametrize("name", ["REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES"])
-def test_a_host_in_the_file_wins_over_several_servers_around_it_and_says_so(name: str) -> None:
-    found = settings({"host": "h"}, **{name: '[["a", 1]]'})
+AROUND = {
+    "REDIS_URL": "redis://elsewhere:1/0",
+    "REDIS_CLUSTER_NODES": '[["a", 1]]',
+    "REDIS_SENTINEL_NODES": '[["a", 1]]',
+    "REDIS_UNIX_SOCKET_PATH": "/run/redis.sock",
+    "REDIS_HOST": "elsewhere",
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "key", "named"),
+    [
+        ({"host": "h"}, "host", 4),
+        ({"unix_socket_path": "/s"}, "unix_socket_path", 3),
+        (SENTINEL, "sentinel_nodes", 2),
+        (CLUSTER, "redis_startup_nodes", 1),
+        ({"url": "redis://h"}, "url", 0),
+    ],
+)
+def test_what_the_file_says_wins_over_what_would_win_at_litellm_and_the_variable_is_named(
+    params: dict[str, Any], key: str, named: int
+) -> None:
+    warnings = [line for name, value in AROUND.items() for line in settings(params, **{name: value}).warnings]
+    assert warnings == [
+        f"{name} is not acted on here: {PARAMS}.{key} says where Redis is" for name in list(AROUND)[:named]
+    ]
+    found = settings({"host": "h"}, **AROUND)
     assert found.cache.redis is not None
-    assert found.cache.redis.host == "h"
-    assert found.warnings == (f"{name} is not acted on here: {PARAMS}.host says where Redis is",)
+    assert (found.cache.redis.host, found.cache.redis.url) == ("h", None)
 
 
 def test_a_server_whose_certificate_is_not_looked_at_is_warned_of() -> None:
