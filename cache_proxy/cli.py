@@ -14,6 +14,8 @@ from cache_proxy.errors import ConfigError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4000
+PORT = click.IntRange(0, 65535)
+"""0 is one that is free."""
 CONFIG_VARIABLES = ("CACHE_PROXY_CONFIG", "CONFIG_FILE_PATH")
 """Ours, and LiteLLM's."""
 
@@ -47,7 +49,9 @@ def main() -> None:
 @click.option(
     "--host", default=DEFAULT_HOST, show_default=True, envvar="CACHE_PROXY_HOST", help="Address to listen on."
 )
-@click.option("--port", default=DEFAULT_PORT, show_default=True, envvar="CACHE_PROXY_PORT", help="Port to listen on.")
+@click.option(
+    "--port", default=DEFAULT_PORT, show_default=True, envvar="CACHE_PROXY_PORT", type=PORT, help="Port to listen on."
+)
 @click.option(
     "--workers", "--num_workers", default=1, show_default=True, envvar="CACHE_PROXY_WORKERS",
     type=click.IntRange(min=1), help="Worker processes. They share the store.",
@@ -116,7 +120,7 @@ def demo(texts: int, edited: int) -> None:
 
 
 @main.command()
-@click.option("--port", default=9000, show_default=True, help="Port to listen on, on this machine only.")
+@click.option("--port", default=9000, show_default=True, type=PORT, help="Port to listen on, on this machine only.")
 def standin(port: int) -> None:
     """Serve the stand-in for Jina: its limits, errors and shapes, made-up vectors. For trying things out."""
     import uvicorn

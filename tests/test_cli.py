@@ -77,6 +77,14 @@ def test_a_port_alone_means_serve_too(tmp_path: Path) -> None:
     assert_refused(invoke("--port", "0", "--host", "0.0.0.0"), "master_key")
 
 
+@pytest.mark.parametrize("command", ["serve", "standin"])
+@pytest.mark.parametrize("port", ["-1", "65536", "99999", "http"])
+def test_a_port_that_is_none_is_refused(command: str, port: str) -> None:
+    ended = invoke(command, "--port", port)
+    assert ended.exit_code == 2
+    assert "Invalid value for '--port'" in ended.output
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
 def test_an_open_door_to_the_network_is_refused_and_the_remedy_named(host: str) -> None:
     assert_refused(

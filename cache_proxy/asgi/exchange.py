@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -52,11 +51,6 @@ class Exchange:
     def all_values(self, name: bytes) -> list[bytes]:
         """Every value of a header, for those that must not come twice."""
         return [value for found, value in self.scope["headers"] if found == name]
-
-    def query(self, name: str) -> str | None:
-        """A query parameter's last value."""
-        values = parse_qs(self.scope.get("query_string", b"").decode("latin-1")).get(name)
-        return values[-1] if values else None
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises ``HTTPError`` 413 beyond ``limit`` bytes, 415 for a compressed one."""

@@ -180,11 +180,22 @@ class Call:
         """The body of a 200. Raises what fits anything else, and what a server says for an app that breaks."""
         if self._status is None or not self.over.done():
             raise broken_off() if self._status == OK else _internal_server_error()
+        if self._status != OK and not 400 <= self._status < 600:
+            raise UpstreamNonsense(_out_of_place(self._status))
         try:
             return outcome(self._status, self._headers, self._body.whole())
         except UpstreamRefused as error:
             error.personal = self._personal and error.status in _ABOUT_THE_CALLER
             raise
+
+
+def _out_of_place(status: int) -> str:
+    told = f"the app answered with status {status} where only 200 makes sense"
+    if status in (301, 302, 303, 307, 308):
+        return (
+            f"{told}: a redirect is not followed; ask the path that the app itself has, or give it a route of this path"
+        )
+    return told
 
 
 def _internal_server_error() -> UpstreamRefused:

@@ -28,6 +28,7 @@ from cache_proxy.settings.sections import Document
 KEY_VARIABLES = ("JINA_AI_API_KEY", "JINA_API_KEY", "JINA_AI_TOKEN")
 BASE_VARIABLE = "JINA_AI_API_BASE"
 LEAST_BUSY = "least-busy"
+_FRAMING = {"content-length", "te", "trailer", "transfer-encoding", "upgrade"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,4 +204,9 @@ def _headers(params: LiteLLMParams, path: str) -> dict[str, str]:
         for name, value in headers.items()
     ):
         raise ConfigError(f"{path}.litellm_params.extra_headers: expected names and values of plain ASCII")
+    framing = sorted(_FRAMING & {name.lower() for name in headers})
+    if framing:
+        raise ConfigError(
+            f"{path}.litellm_params.extra_headers: {framing[0]} belongs to each call and its connection; take it out"
+        )
     return headers

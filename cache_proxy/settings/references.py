@@ -20,7 +20,8 @@ _UNSET = object()
 
 
 def environment(document: Mapping[str, Any], environ: Mapping[str, str], notes: Notes) -> Mapping[str, str]:
-    """The process's environment with the document's ``environment_variables`` laid over it.
+    """The process's environment with the document's ``environment_variables`` laid over it, one after the other: each
+    may refer to those before it.
 
     ``os.environ`` itself is left alone: two configurations can live in one process.
     """
@@ -29,8 +30,12 @@ def environment(document: Mapping[str, Any], environ: Mapping[str, str], notes: 
         return environ
     if not isinstance(section, Mapping):
         raise ConfigError("environment_variables: expected names with their values")
-    own = resolve(section, environ, ("environment_variables",), notes)
-    return {**environ, **{str(name): str(value) for name, value in own.items() if value is not None}}
+    found = dict(environ)
+    for name, given in section.items():
+        value = resolve(given, found, ("environment_variables", str(name)), notes)
+        if value is not None:
+            found[str(name)] = str(value)
+    return found
 
 
 def resolve(value: Any, environ: Mapping[str, str], path: Path, notes: Notes) -> Any:

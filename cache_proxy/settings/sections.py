@@ -279,7 +279,8 @@ class File(Document):
         default=(), description="Other files, relative to this one: lists are appended, sections merged."
     )
     environment_variables: Mapping[str, Any] = Field(
-        default_factory=dict, description="Variables for this file, in front of the process's own."
+        default_factory=dict,
+        description="Variables for this file, in front of the process's own; each may refer to those before it.",
     )
     credential_list: tuple[Credential, ...] = Field(
         default=(), description="Credentials by name, for litellm_credential_name."

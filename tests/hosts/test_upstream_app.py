@@ -432,6 +432,16 @@ async def test_what_is_no_answer_is_never_kept(
             assert answer.headers["cache-status"].startswith("cache-proxy; fwd=miss; detail")
 
 
+@pytest.mark.parametrize(("status", "word"), [(307, "a redirect is not followed"), (204, "only 200 makes sense")])
+async def test_an_answer_out_of_place_is_told_in_words_about_the_app(cache: Cache, status: int, word: str) -> None:
+    async with client_of(cache(said(start(status, location="/embeddings/"), body(b"")))) as client:
+        answer = await client.post("/embeddings", json=EMBED)
+    message = answer.json()["error"]["message"]
+    assert f"The app answered with status {status}" in message
+    assert word in message
+    assert "api_base" not in message
+
+
 async def test_an_app_whose_answer_is_not_read_any_further_is_told_so(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

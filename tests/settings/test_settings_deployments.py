@@ -264,6 +264,13 @@ def test_a_header_that_can_not_be_sent_refuses_the_start(headers: dict[str, str]
     assert "extra_headers" in refused(entry("m", "jina_ai/x", extra_headers=headers))
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "TE", "Trailer", "Upgrade"])
+def test_a_header_that_would_break_the_framing_of_calls_refuses_the_start(name: str) -> None:
+    message = refused(entry("m", "jina_ai/x", extra_headers={name: "5"}))
+    assert message.startswith(f"model_list[0].litellm_params.extra_headers: {name.lower()} ")
+    assert only(entry("m", "jina_ai/x", extra_headers={"Host": "virtual"})).extra_headers == {"Host": "virtual"}
+
+
 @pytest.mark.parametrize("value", [date(2026, 1, 1), float("nan"), b"x", "\ud800"])
 def test_a_default_parameter_that_json_can_not_say_refuses_the_start(value: object) -> None:
     assert "model_list[0].litellm_params.since" in refused(entry("m", "jina_ai/x", since=value))

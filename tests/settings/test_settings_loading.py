@@ -55,6 +55,20 @@ def test_environment_variables_of_the_file_win_and_may_refer_to_the_process() ->
     assert settings.cache.redis.port == 7000
 
 
+def test_environment_variables_of_the_file_may_refer_to_those_before_them() -> None:
+    chain = {"A": "os.environ/C", "B": "os.environ/A", "C": "late", "D": "os.environ/C"}
+    document = {
+        "environment_variables": chain,
+        "litellm_settings": {"cache_params": {"type": "redis", "host": "os.environ/B", "namespace": "os.environ/D"}},
+    }
+    settings = parse(document, HOME | {"C": "of-the-process"})
+    assert settings.cache.redis is not None
+    assert (settings.cache.redis.host, settings.cache.namespace) == ("of-the-process", "late"), "as at LiteLLM"
+    assert settings.warnings == ()
+    with pytest.raises(ConfigError, match="needs a host or url"):
+        parse(document, HOME)
+
+
 def test_a_reference_may_stand_inside_a_value() -> None:
     entry = {"model": "jina_ai/x", "api_base": "http://os.environ/JINA_HOST:8080/v1"}
     document = {"model_list": [{"model_name": "m", "litellm_params": entry}]}
