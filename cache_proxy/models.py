@@ -218,6 +218,15 @@ class Policy:
     url_ttl: float | None = None
     """How long an answer about content behind a URL is kept; ``None``: not at all."""
     max_items: int = 8192
+    stale_if_error: float = 0.0
+    """How long after it has expired an answer may stand in for an upstream that fails."""
+
+
+class Want(NamedTuple):
+    """Units of a bucket that refills evenly to ``per_minute`` within a minute."""
+
+    units: float
+    per_minute: int
 
 
 class Failure(str, Enum):
@@ -245,6 +254,8 @@ class Deployment:
     api_key: str | None = field(default=None, repr=False)
     timeout: float = 60.0
     max_parallel: int = 32
+    parallel_everywhere: bool = False
+    """Whether ``max_parallel`` holds for all processes that share a store together, and not for each."""
     rpm: int | None = None
     tpm: int | None = None
     retries: int = 2

@@ -6,7 +6,11 @@ there. It needs no clock. Whether an entry is still fresh is written in the entr
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
+
+from cache_proxy.errors import StoreError
+from cache_proxy.models import Want as Want
 
 Key = bytes
 """An opaque key: 32 bytes, or a shorter reserved word of the package's own (see ``tiered.GENERATION``)."""
@@ -53,6 +57,14 @@ class Backend(ABC):
         swallows failures (``guarded``, ``tiered``) ever returns False.
         """
 
+    async def set_strict(self, entries: Mapping[Key, Value], ttl: float | None = None) -> None:
+        """As :meth:`set_many`, but a wrapper that swallows failures raises ``StoreError`` here.
+
+        For those who can come back with what a busy store did not take.
+        """
+        if not await self.set_many(entries, ttl):
+            raise StoreError("not known to be stored", refused=False)
+
     @property
     def ailing(self) -> bool:
         """Whether a write is likely to take long, so that nobody should wait for it. A plain store need not know."""
@@ -77,6 +89,18 @@ class Backend(ABC):
     async def ping(self) -> None:
         """Return if the store can be reached and would take a value; raise ``StoreError`` otherwise."""
 
+    @property
+    def leases(self) -> "Leases | None":
+        """Leases on this store's keys, for all processes that share it; ``None`` where a store has none. Always the
+        same object, whether the store is open or not.
+        """
+        return None
+
+    @property
+    def counters(self) -> "Counters | None":
+        """Counters that all processes share which share this store; ``None`` where a store has none. As ``leases``."""
+        return None
+
     async def advice(self) -> Sequence[str]:
         """What an operator should change about the store, a line for each; asks it. For people, never acted on."""
         return ()
@@ -85,3 +109,79 @@ class Backend(ABC):
         """Finish what was begun and let go of files and connections. Safe to call twice, or without
         ``open``.
         """
+
+
+Owner = bytes
+"""Who holds a lease: a random word of at most 32 bytes, new for each claim."""
+
+WORD_SECONDS = 5.0
+"""How long a word that was left in the place of a lease is told."""
+
+
+class Turn(NamedTuple):
+    """What came of asking for a lease on a key."""
+
+    mine: bool
+    stored: bool = False
+    """Whether the store holds a value under the key, seen in the same moment."""
+    owner: Owner = b""
+    """Who holds the lease, where it is not mine."""
+    word: bytes | None = None
+    """What the owner that was waited for has left behind in place of a value; the lease is then nobody's."""
+
+
+class Leases(ABC):
+    """Who may pay for a key: one owner at a time, while the lease holds (``docs/decisions``, number 15).
+
+    Time is the store's own. Every method is one trip for all keys (one to each server that is concerned), may raise
+    ``StoreError`` and nothing else, and when it does, may or may not have been carried out. Leases and words are no
+    values: ``clear`` leaves them, and nothing of a store's other methods shows or touches them.
+    """
+
+    @abstractmethod
+    async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
+        """Take the lease of each of these keys that nobody holds, for ``ttl`` seconds. ``wanted`` says for each key
+        which owner was waited for up to now (``b""``: none); that one's word is told instead of giving the lease.
+        Another owner's word is no lease: it is replaced. Who has the lease already keeps it, for ``ttl`` from now on.
+
+        A key whose server did not answer is absent; ``StoreError`` only if none answered. The lease of such a key may
+        have been taken all the same: ``release`` gives it up.
+        """
+
+    @abstractmethod
+    async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
+        """Hold these leases for ``ttl`` seconds from now on. Returns the keys whose lease is known to be still this
+        owner's; the others are left as they are. A key whose server did not answer is absent, too; ``StoreError`` only
+        if none answered.
+        """
+
+    @abstractmethod
+    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
+        """Give up these leases, where they are still this owner's. A ``word`` (at most 200 bytes) stays in their place
+        for ``WORD_SECONDS``, to be told to those who waited for this owner. ``StoreError`` if a server did not answer.
+        """
+
+
+class Counters(ABC):
+    """Limits that hold for all who share a store. Time is the store's own; ``name`` is any word of at most 64 bytes.
+
+    Every method is one trip, and may raise ``StoreError`` and nothing else; it may then have been carried out or not.
+    What is counted is no value: ``clear`` leaves it. It is forgotten once it makes no difference any more.
+    """
+
+    @abstractmethod
+    async def take(self, name: bytes, wants: Sequence[Want], at_most: float) -> float:
+        """Use units of each of ``name``'s buckets (the first, the second, ...): all or none. Returns the seconds to
+        wait before going ahead; if that is more than ``at_most``, nothing was taken. A full bucket holds one minute's
+        worth; more than that waits for a full one. A bucket may thus be overdrawn by those who wait.
+        """
+
+    @abstractmethod
+    async def enter(self, name: bytes, ticket: bytes, limit: int, ttl: float) -> bool:
+        """Be one of at most ``limit`` who are inside at a time. False if there is no room. A ticket (at most 32 bytes)
+        counts for ``ttl`` seconds unless it enters again, which it may as long as it is inside, whatever the limit.
+        """
+
+    @abstractmethod
+    async def leave(self, name: bytes, ticket: bytes) -> None:
+        """Be inside no more."""

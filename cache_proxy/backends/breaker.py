@@ -51,22 +51,22 @@ class Breaker:
             self._pause = self._first_pause
             self._turn("closed", "answered")
 
-    def failed(self, *, refused: bool, began_at: float) -> None:
-        """A read that began at ``began_at`` was refused or ran out of time."""
+    def failed(self, *, refused: bool, began_at: float, said: str = "refused") -> None:
+        """A read that began at ``began_at`` was refused or ran out of time. The log hears what was ``said``."""
         if self.state != "closed" or not self._counts(refused, began_at):
             return
         self._in_a_row[refused] += 1
         if self._in_a_row[refused] >= self._limits[refused]:
-            self.trip(refused=refused)
+            self.trip(refused=refused, said=said)
 
     def heard_of(self) -> None:
         """Something else than a read was answered: a probe need not wait longer than the first one did."""
         self._pause = self._first_pause
 
-    def trip(self, *, refused: bool) -> None:
+    def trip(self, *, refused: bool, said: str = "refused") -> None:
         """Leave the store alone from now on."""
         self._waiting_since = self._clock()
-        self._turn("open", "refused" if refused else "timeout")
+        self._turn("open", said if refused else "timeout")
 
     def _counts(self, refused: bool, began_at: float) -> bool:
         if refused:

@@ -15,10 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from cache_proxy.backends.base import Backend, Key, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Value
 from cache_proxy.backends.disk_bounds import Bounds, room_of
+from cache_proxy.backends.disk_counters import DiskCounters
 from cache_proxy.backends.disk_fence import FencedCache
 from cache_proxy.backends.disk_file import DiskFile
+from cache_proxy.backends.disk_leases import DiskLeases, forget_lapsed
 from cache_proxy.backends.disk_place import warn_of_remote_folder
 from cache_proxy.backends.disk_trouble import Trouble
 from cache_proxy.errors import StoreError
@@ -29,6 +31,15 @@ PING: Key = b"ping"
 """The reserved key that ``ping`` writes and forgets, to learn whether a value would be taken."""
 
 _TOUCHED_MOST = 50_000  # keys: where nothing can be written, they would pile up
+
+SHARE_PATIENCE = 2.0
+"""Seconds that leases and counters wait for their turn: a caller waits for them, and has another way."""
+
+_PAUSES = (0.005, 0.1)
+"""Seconds between tries at a lock that is taken, first and longest. A try takes the thread ``LOCK_WAIT``, too."""
+
+_SHORT_PAUSES = (0.002, 0.01)
+"""The same for those that wait for it in the pauses alone."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +54,9 @@ class DiskBackend(Backend):
 
     A write that finds the store locked by another process is tried again for ``write_patience`` seconds.
 
+    Leases and counters hold for all processes that share the folder. ``clock`` is their time, and has to be the same
+    for all of them.
+
     A damaged file is put aside as ``cache.db.damaged-<UTC time>``, the store starts empty and says so in one
     line. A folder or file that can not be written is ``StoreError(refused=True)``.
     """
@@ -56,6 +70,7 @@ class DiskBackend(Backend):
         *,
         write_patience: float = 4.0,
         tidy_every: float = 3.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = Path(directory)
         self.max_bytes = max_bytes
@@ -68,6 +83,9 @@ class DiskBackend(Backend):
         self._tidying: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._clock = clock
+        self._leases = DiskLeases(self._read, self._share, clock)
+        self._counters = DiskCounters(self._share, clock)
 
     async def open(self) -> None:
         if self._thread is None:
@@ -134,19 +152,29 @@ class DiskBackend(Backend):
     async def ping(self) -> None:
         await self._write(_write_and_forget)
 
+    @property
+    def leases(self) -> Leases:
+        return self._leases
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
     async def size(self) -> tuple[int, int]:
         """How many entries are held, and the bytes of the pages in use."""
         return await self._read(_size)
 
     async def tidy(self) -> None:
-        """Write down what was used lately, forget what has expired, and evict down to nine tenths if the bound
-        is near.
+        """Write down what was used lately, forget what has expired, leases too, and evict down to nine tenths if the
+        bound is near.
 
         Runs by itself every ``tidy_every`` seconds after use, and at once when the bound is near.
         """
         while await self._write(self._write_touched):
             pass
         while await self._write(_delete_expired, self._file.bounds.rows):
+            pass
+        while await self._share(forget_lapsed, self._file.bounds.rows, self._clock):
             pass
         bounds = self._file.bounds
         if await self._read(_in_use) > bounds.tidy_from:
@@ -192,6 +220,15 @@ class DiskBackend(Backend):
     async def _write(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._in_turn(self._file.call, work, *args, **kwargs)
 
+    async def _share(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``_write``, for what waits for no lock in the thread: look-ups are not held up by leases."""
+        give_up_at = time.monotonic() + min(self._write_patience, SHARE_PATIENCE)
+        try:
+            async with asyncio.timeout(SHARE_PATIENCE), self._turn:
+                return await self._again(give_up_at, _SHORT_PAUSES, self._file.call, work, *args, **kwargs)
+        except TimeoutError:
+            raise StoreError("disk: busy", refused=False) from None
+
     async def _in_turn(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """What ``work`` gives, tried again for a while as long as another process has the lock.
 
@@ -199,13 +236,16 @@ class DiskBackend(Backend):
         """
         give_up_at = time.monotonic() + self._write_patience
         async with self._turn:
-            return await self._again(give_up_at, work, *args, **kwargs)
+            return await self._again(give_up_at, _PAUSES, work, *args, **kwargs)
 
     async def _read(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._again(time.monotonic() + self._write_patience, self._file.call, work, *args, **kwargs)
+        give_up_at = time.monotonic() + self._write_patience
+        return await self._again(give_up_at, _PAUSES, self._file.call, work, *args, **kwargs)
 
-    async def _again(self, give_up_at: float, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        pause = 0.005
+    async def _again(
+        self, give_up_at: float, pauses: tuple[float, float], work: Callable[..., T], *args: Any, **kwargs: Any
+    ) -> T:
+        pause, longest = pauses
         while True:
             try:
                 return await self._hop(work, *args, **kwargs)
@@ -213,7 +253,7 @@ class DiskBackend(Backend):
                 if error.refused or time.monotonic() + pause > give_up_at:
                     raise
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.1)
+            pause = min(pause * 2, longest)
 
     async def _hop(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if self._thread is None:

@@ -17,7 +17,9 @@ import diskcache
 
 from cache_proxy.backends.base import Key, Value
 from cache_proxy.backends.disk_bounds import PAGE, Bounds
+from cache_proxy.backends.disk_errors import is_busy, is_full
 from cache_proxy.backends.disk_lock import FolderLock
+from cache_proxy.backends.disk_tables import ADD, ALL, MAKE
 from cache_proxy.errors import StoreError
 
 OPEN_PATIENCE = 10.0
@@ -28,10 +30,13 @@ LOCK_WAIT = 0.02
 
 _ROW_OVERHEAD = 150  # bytes of key, columns and index entries
 
-_HELD = (
-    "SELECT key, value FROM Cache WHERE key = ? AND raw = 1 AND mode = 1 AND filename IS NULL"
+IS_HELD = (
+    "Cache.key = ? AND raw = 1 AND mode = 1 AND filename IS NULL"
     " AND TYPEOF(value) = 'blob' AND (expire_time IS NULL OR expire_time > ?)"
 )
+"""What makes a row a value under a key, at a time of the calendar."""
+
+_HELD = f"SELECT key, value FROM Cache WHERE {IS_HELD}"  # noqa: S608 - constant
 _HOLD = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
     " VALUES (?, 1, ?, ?, ?, 0, NULL, 0, 1, NULL, ?)"
@@ -82,9 +87,43 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
             self._sql_retry("CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)")
             self._sql(f"PRAGMA wal_autocheckpoint = {bounds.log_pages}")
             self._sql(f"PRAGMA journal_size_limit = {bounds.log_pages * PAGE}")
+            self.shares = self._made_tables()
         except BaseException:
             self.close()
             raise
+
+    def _made_tables(self) -> bool:
+        """Make what leases and counters need. Returns whether it is there: an older file on a full disk does without,
+        so that its values are read.
+        """
+        try:
+            for statement in MAKE:
+                self._sql_retry(statement)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            return False
+        return True
+
+    def see_to_tables(self) -> None:
+        """Before leases and counters are asked for: make their tables, where there was no room for them."""
+        if not self.shares:
+            with self.writing():
+                for statement in MAKE:
+                    self._sql(statement)
+            self.shares = True
+
+    def shared(self) -> dict[str, list[Any]]:
+        """The rows of leases and counters by table; nothing where they can not be read."""
+        with contextlib.suppress(sqlite3.Error), self.reading():
+            return {table: self._sql(query).fetchall() for table, query in ALL.items()}
+        return {}
+
+    def take_over(self, shared: Mapping[str, Sequence[Any]]) -> None:
+        """Begin with these rows, unless they find no room. To be called under the lock, on a new file."""
+        with contextlib.suppress(sqlite3.Error), self._transaction("BEGIN IMMEDIATE"):
+            for table, rows in shared.items():
+                self.change(ADD[table], rows)
 
     @property
     def _sql_retry(self) -> Callable[..., Any]:
@@ -120,7 +159,7 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
         is damaged or planted it could be anything.
         """
         now = time.time()
-        with self._transaction("BEGIN"):
+        with self.reading():
             return dict(row for key in keys for row in self._sql(_HELD, (key, now)))
 
     def hold(self, entries: Mapping[Key, Value], ttl: float | None) -> None:
@@ -134,13 +173,17 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
         statement = "DELETE FROM Cache WHERE key = ? AND raw = 1"
         return int(self._con.executemany(statement, ((key,) for key in keys)).rowcount)
 
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """One snapshot for a batch of reads."""
+        return self._transaction("BEGIN")
+
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, patience: float = LOCK_WAIT) -> Iterator[None]:
         """One transaction for a batch of writes.
 
-        Raises ``StoreError(refused=False)`` if another process is writing.
+        Raises ``StoreError(refused=False)`` if another process is writing for all of ``patience`` seconds.
         """
-        with self._lock.held(LOCK_WAIT):
+        with self._lock.held(patience):
             self._shorten_log()
             try:
                 with self._transaction("BEGIN IMMEDIATE"):
@@ -173,6 +216,17 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+    def rows(self, query: str, each: Iterable[Sequence[object]]) -> list[Any]:
+        """For each of these arguments the first row that the query gives, or ``None``."""
+        ask = self._con.cursor().execute
+        return [ask(query, args).fetchone() for args in each]
+
+    def change(self, statement: str, rows: Iterable[Sequence[object]]) -> int:
+        """Carry out a statement for each of these rows; how many it changed. Part of a transaction of
+        :meth:`writing`.
+        """
+        return int(self._con.executemany(statement, rows).rowcount)
 
     def number(self, query: str, *args: object) -> int:
         ((number,),) = self._sql(query, args).fetchall()
@@ -222,46 +276,3 @@ class FencedCache(diskcache.Cache):  # type: ignore[misc]  # diskcache has no ty
     def note_use(self, uses: Iterable[tuple[float, Key]]) -> None:
         # Never backwards: another process may have seen a later use.
         self._con.executemany("UPDATE Cache SET access_time = MAX(access_time, ?) WHERE key = ? AND raw = 1", uses)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0)
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process holds the lock: worth another try."""
-    return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
-
-
-def is_full(error: sqlite3.Error) -> bool:
-    """Whether the disk has no room."""
-    return _code(error) & 0xFF == sqlite3.SQLITE_FULL
-
-
-_DAMAGE = {
-    sqlite3.SQLITE_ERROR,  # a schema that our statements do not fit
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_CONSTRAINT,  # nothing we write breaks a constraint of a sound file
-    sqlite3.SQLITE_MISMATCH,
-    sqlite3.SQLITE_READONLY_DBMOVED,
-    sqlite3.SQLITE_IOERR_READ,
-    sqlite3.SQLITE_IOERR_SHORT_READ,
-}
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is broken, foreign, or no longer the one that was opened."""
-    return str(error).startswith("Could not decode") or not _DAMAGE.isdisjoint({_code(error), _code(error) & 0xFF})
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """The one door by which errors of SQLite and the file system enter."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        said = getattr(error, "sqlite_errorname", type(error).__name__)
-        raise StoreError(f"disk: {said}", refused=not is_busy(error)) from error
-    except OSError as error:
-        raise StoreError(f"disk: {error.strerror or type(error).__name__}") from error

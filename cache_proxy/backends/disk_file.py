@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from cache_proxy.backends.disk_bounds import PAGE, Bounds
-from cache_proxy.backends.disk_fence import LOCK_WAIT, OPEN_PATIENCE, FencedCache, is_damage, translated
+from cache_proxy.backends.disk_errors import is_damage, translated
+from cache_proxy.backends.disk_fence import LOCK_WAIT, OPEN_PATIENCE, FencedCache
 from cache_proxy.backends.disk_lock import FolderLock
 from cache_proxy.errors import StoreError
 
@@ -73,18 +74,22 @@ class DiskFile:
         return self.bounds.room(self._path.stat().st_size, free, self.aside_bytes)
 
     def replace(self) -> None:
-        """Begin with a new, empty file. The old one's room is free at once, whoever still has it open.
+        """Begin with a new file, empty but for leases and counters. The old one's room is free at once, whoever still
+        has it open.
 
         Raises ``StoreError(refused=False)`` while another process writes.
         """
         with translated():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(sqlite3.Error, OSError, StoreError):
+                self._current()  # which somebody else may have replaced
             with self._lock.held(LOCK_WAIT):
+                shared = {} if self._cache is None else self._cache.shared()
                 self.close()
                 old = self._take_away("cache.db.cleared")
                 if old is not None:
                     _empty(old)
-            self._open()
+                self._open_locked().take_over(shared)
 
     def drop_aside(self) -> None:
         """Let go of what was put aside: the store needs the room."""
@@ -114,15 +119,19 @@ class DiskFile:
     def _open(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock.held(OPEN_PATIENCE):
-            try:
-                self._cache = self._attempt()
-            except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
-                if isinstance(error, sqlite3.Error) and not is_damage(error):
-                    raise
-                self._put_aside(self._identity_now())
-                self._cache = self._attempt()
-            self._identity = self._identity_now()
-            self.aside_bytes = sum(path.stat().st_size for path in self._aside())
+            self._open_locked()
+
+    def _open_locked(self) -> FencedCache:
+        try:
+            self._cache = self._attempt()
+        except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise
+            self._put_aside(self._identity_now())
+            self._cache = self._attempt()
+        self._identity = self._identity_now()
+        self.aside_bytes = sum(path.stat().st_size for path in self._aside())
+        return self._cache
 
     def _attempt(self) -> FencedCache:
         left = [*self._directory.glob("cache.db.cleared*")]

@@ -1,8 +1,6 @@
 """The one wrapper that turns the failure of a store into a miss.
 
-Every call on the inner store runs as a task of its own: neither a caller who leaves nor a deadline cancels
-it, for a cancelled read costs a connection and a cancelled write a paid value. What comes too late is
-dropped.
+Every call on the inner store runs as a task of its own, that nobody cancels (see ``calls``).
 
 Only reads decide about the breaker: a store that refuses, or lets several look-ups in a row run into the
 deadline, is left alone for a while and then asked again by one probe in the background. Writes are always
@@ -16,14 +14,14 @@ any other, told once in the log: what is not bytes could fail, or change, after 
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
 
-from cache_proxy import lasting
-from cache_proxy.backends.base import Backend, Key, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Value
 from cache_proxy.backends.breaker import Breaker, State
+from cache_proxy.backends.calls import Calls, Unsound, end
+from cache_proxy.backends.guarded_leases import Gate, GuardedCounters, GuardedLeases
 from cache_proxy.errors import ConfigError, PartialAnswer, StoreError
 
 log = logging.getLogger("cache_proxy.store")
@@ -42,8 +40,6 @@ _HANGING_PROBES = 8
 
 _BYTES = {bytes}
 
-T = TypeVar("T")
-
 
 class GuardedBackend(Backend):
     """``inner``, failing open: look-ups never raise and never take longer than ``read_deadline`` seconds.
@@ -57,13 +53,15 @@ class GuardedBackend(Backend):
     - ``delete_many``, ``clear``: ``StoreError`` on failure, for a purge that failed must not claim success;
       they have ``purge_deadline`` seconds.
     - ``ping``: ``StoreError`` on failure, after ``read_deadline`` seconds at most.
+    - ``leases``, ``counters``: ``StoreError`` on failure, within ``write_deadline`` seconds; see ``guarded_leases``.
     - ``open``: raises ``ConfigError`` alone; a store that can not be opened is opened by a later probe.
     - ``close``: never raises, and takes ``write_deadline`` seconds at most.
 
     ``name`` is for logs and ``/health``, the inner store's own if left out. ``pending_bytes`` bounds the keys and
     values of writes under way; what would go beyond it is not written. ``state`` is the breaker's, ``failures``
     counts by kind: ``read_refused``, ``read_timeout``, ``write_refused``, ``write_timeout``, ``write_dropped``,
-    ``purge_refused``, ``purge_timeout``, ``ping_refused``, ``ping_timeout``.
+    ``purge_refused``, ``purge_timeout``, ``ping_refused``, ``ping_timeout``, ``lease_refused``, ``lease_timeout``,
+    ``counter_refused``, ``counter_timeout``.
     """
 
     def __init__(
@@ -83,7 +81,8 @@ class GuardedBackend(Backend):
     ) -> None:
         self.inner = inner
         self.name = inner.name if name is None else name
-        self.failures: Counter[str] = Counter()
+        self._calls = Calls(self.name)
+        self.failures = self._calls.failures
         self._read_deadline = read_deadline
         self._write_deadline = write_deadline
         self._purge_deadline = purge_deadline
@@ -92,18 +91,19 @@ class GuardedBackend(Backend):
         self._late_writes = 0
         self._clock = clock
         self._opened = False
-        self._told: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._writes: set[asyncio.Task[Any]] = set()
         self._asked: set[asyncio.Task[None]] = set()
-        self._breaker = Breaker(
-            self.name,
+        self._new_breaker = partial(
+            Breaker,
             refusals=refusals_to_open,
             timeouts=timeouts_to_open,
             probe_after=probe_after,
             probe_at_most=probe_at_most,
             clock=clock,
         )
+        self._breaker = self._new_breaker(self.name)
+        self._others: list[Breaker] = []
+        self._leases: GuardedLeases | None = None
+        self._counters: GuardedCounters | None = None
 
     @property
     def state(self) -> State:
@@ -120,10 +120,11 @@ class GuardedBackend(Backend):
         return False
 
     async def open(self) -> None:
-        self._breaker.reset()
-        opening = self._start(self._open_inner)
+        for breaker in (self._breaker, *self._others):
+            breaker.reset()
+        opening = self._calls.start(self._open_inner)
         try:
-            await self._within(self._write_deadline, opening, "read")
+            await self._calls.within(self._write_deadline, opening, "read")
         except StoreError as error:
             cause = opening.exception() if opening.done() and not opening.cancelled() else None
             if isinstance(cause, ConfigError):
@@ -133,7 +134,7 @@ class GuardedBackend(Backend):
     async def _open_inner(self) -> None:
         await self.inner.open()
         if not self._opened:
-            self._start(self._pass_on_advice)
+            self._calls.start(self._pass_on_advice)
         self._opened = True
 
     async def _pass_on_advice(self) -> None:
@@ -157,7 +158,7 @@ class GuardedBackend(Backend):
             raise StoreError(f"the {self.name} store is being left alone after failures", refused=True)
         began_at = self._clock()
         try:
-            found = await self._within(self._read_deadline, self._start(self._read, keys), "read")
+            found = await self._calls.within(self._read_deadline, self._calls.start(self._read, keys), "read")
         except PartialAnswer:
             # Its servers are left alone one by one, by the store itself: the breaker would leave all of them alone.
             raise
@@ -175,41 +176,78 @@ class GuardedBackend(Backend):
             raise
 
     async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:
+        try:
+            await self.set_strict(entries, ttl)
+        except StoreError:
+            return False
+        return True
+
+    async def set_strict(self, entries: Mapping[Key, Value], ttl: float | None = None) -> None:
         weight = sum(len(key) + len(value) for key, value in entries.items())
         if self._pending + weight > self._pending_limit:
             self.failures["write_dropped"] += 1
-            return False
-        task = self._hold(lasting.start(_called(self.inner.set_many, (entries, ttl))))
-        self._writes.add(task)
+            raise StoreError(f"too much is waiting to be stored in the {self.name} store", refused=False)
+        task = self._calls.start_lasting(self.inner.set_many, entries, ttl)
         self._pending += weight
         task.add_done_callback(lambda task: self._written(task, weight))
         try:
-            return bool(await self._within(self._write_deadline, task, "write"))
+            stored = await self._calls.within(self._write_deadline, task, "write")
         except StoreError as error:
             self._late_writes += not error.refused
-            return False
+            raise
+        if not stored:
+            raise StoreError(f"the {self.name} store did not take it")
 
     def _written(self, task: "asyncio.Task[bool]", weight: int) -> None:
-        self._writes.discard(task)
         self._pending -= weight
         if not task.cancelled() and task.exception() is None:
             self._late_writes = 0
             self._breaker.heard_of()
 
     async def delete_many(self, keys: Sequence[Key]) -> int:
-        return await self._within(self._purge_deadline, self._start(self._delete, keys), "purge")
+        return await self._calls.within(self._purge_deadline, self._calls.start(self._delete, keys), "purge")
 
     async def _delete(self, keys: Sequence[Key]) -> int:
         count = await self.inner.delete_many(keys)
         if not isinstance(count, int):
-            raise _Unsound("delete_many gave no number")
+            raise Unsound("delete_many gave no number")
         return count
 
     async def clear(self) -> None:
-        await self._within(self._purge_deadline, self._start(self.inner.clear), "purge")
+        await self._calls.within(self._purge_deadline, self._calls.start(self.inner.clear), "purge")
 
     async def ping(self) -> None:
-        await self._within(self._read_deadline, self._start(self.inner.ping), "ping")
+        await self._calls.within(self._read_deadline, self._calls.start(self.inner.ping), "ping")
+
+    @property
+    def leases(self) -> GuardedLeases | None:
+        if self._leases is None:
+            # Somebody else's store may well have something of its own under this name, or fail to say what.
+            with suppress(Exception):
+                if isinstance(inner := self.inner.leases, Leases):
+                    self._leases = GuardedLeases(inner, self._gate("lease", f"{self.name}.leases"))
+        return self._leases
+
+    @property
+    def counters(self) -> GuardedCounters | None:
+        if self._counters is None:
+            with suppress(Exception):
+                if isinstance(inner := self.inner.counters, Counters):
+                    self._counters = GuardedCounters(inner, self._gate("counter", f"{self.name}.counters"))
+        return self._counters
+
+    def _gate(self, what: str, name: str) -> Gate:
+        breaker = self._new_breaker(name)
+        self._others.append(breaker)
+        return Gate(
+            what,
+            self._calls,
+            store=self._breaker,
+            breaker=breaker,
+            sign=self._read_deadline,
+            deadline=self._write_deadline,
+            clock=self._clock,
+        )
 
     async def advice(self) -> Sequence[str]:
         return await self.inner.advice()
@@ -218,12 +256,11 @@ class GuardedBackend(Backend):
         """Let pending writes finish, end everything else, close the store; give up on what takes too long."""
         now = asyncio.get_running_loop().time
         give_up_at = now() + self._write_deadline
-        if self._writes:
-            await asyncio.wait(set(self._writes), timeout=self._write_deadline * _WRITES_SHARE)
-        await _end(self._tasks, (give_up_at - now()) / 2)
-        closing = self._start(self.inner.close)
+        await self._calls.finish(self._write_deadline * _WRITES_SHARE)
+        await self._calls.cut_off((give_up_at - now()) / 2)
+        closing = self._calls.start(self.inner.close)
         await asyncio.wait({closing}, timeout=give_up_at - now())
-        await _end({closing}, 0)
+        await end({closing}, 0)
         self._opened = False
 
     def _probe_if_due(self) -> None:
@@ -232,14 +269,14 @@ class GuardedBackend(Backend):
         if len(self._asked) >= _HANGING_PROBES:
             self._breaker.probe_failed()  # who never answers is not asked for ever more
             return
-        asked = self._start(self._ask_inner)
+        asked = self._calls.start(self._ask_inner)
         self._asked.add(asked)
         asked.add_done_callback(self._asked.discard)
-        self._start(self._probe, asked)
+        self._calls.start(self._probe, asked)
 
     async def _probe(self, asked: "asyncio.Task[None]") -> None:
         try:
-            await self._within(self._read_deadline, asked, "read")
+            await self._calls.within(self._read_deadline, asked, "read")
         except PartialAnswer:
             self._breaker.succeeded()
         except StoreError:
@@ -252,69 +289,11 @@ class GuardedBackend(Backend):
             await self._open_inner()
         await self._read([PROBE])
 
-    async def _within(self, deadline: float, task: "asyncio.Task[T]", what: str) -> T:
-        """The result of ``task``; ``StoreError`` if it failed or is not there in time (it goes on then)."""
-        done, _ = await asyncio.wait({task}, timeout=deadline)
-        if not done:
-            self.failures[f"{what}_timeout"] += 1
-            raise StoreError(f"the {self.name} store gave no answer within {deadline:g} s", refused=False)
-        return self._result(task, what)
-
-    def _result(self, task: "asyncio.Task[T]", what: str) -> T:
-        if task.cancelled():
-            raise StoreError(f"the {self.name} store is being closed")
-        error = task.exception()
-        if error is None:
-            return task.result()
-        known = error if isinstance(error, StoreError) else self._tell(error)
-        self.failures[f"{what}_refused" if known.refused else f"{what}_timeout"] += 1
-        raise known
-
-    def _tell(self, error: BaseException) -> StoreError:
-        """Note that the store broke its contract, once for each way to; the error to raise in its place."""
-        # Of a foreign error only the type: its text may hold anything.
-        said = str(error) if isinstance(error, _Unsound) else f"it raised {type(error).__name__}"
-        if said not in self._told and not isinstance(error, ConfigError):
-            self._told.add(said)
-            fields = {"store": self.name, "reason": said}
-            log.error("store=%(store)s breaks its contract: %(reason)s", fields, extra=fields)
-        return StoreError(f"the {self.name} store failed: {said}")
-
-    def _start(self, work: Callable[..., Awaitable[T]], *args: Any) -> "asyncio.Task[T]":
-        return self._hold(asyncio.create_task(_called(work, args)))
-
-    def _hold(self, task: "asyncio.Task[T]") -> "asyncio.Task[T]":
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Looked at, so that a failure nobody waits for any more is not reported as forgotten.
-            task.exception()
-
 
 def _sound(found: Mapping[Key, Value], keys: Sequence[Key]) -> Mapping[Key, Value]:
-    """The same, if it is what ``get_many`` may give. Raises ``_Unsound``."""
+    """The same, if it is what ``get_many`` may give. Raises ``Unsound``."""
     if not isinstance(found, Mapping) or not set(map(type, found.values())) <= _BYTES:
-        raise _Unsound("get_many gave something else than bytes under keys")
+        raise Unsound("get_many gave something else than bytes under keys")
     if not found.keys() <= set(keys):
-        raise _Unsound("get_many gave keys that it was not asked for")
+        raise Unsound("get_many gave keys that it was not asked for")
     return found
-
-
-class _Unsound(Exception):
-    """An answer that breaks the contract. The text is ours and holds nothing of it."""
-
-
-async def _called(work: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
-    # In the task already: a store whose verb is no coroutine function fails here, not in its caller.
-    return await work(*args)
-
-
-async def _end(tasks: Set[asyncio.Task[Any]], patience: float) -> None:
-    for task in (left := set(tasks)):
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=patience)

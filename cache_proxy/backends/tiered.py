@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from cache_proxy.backends.base import Backend, Key, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Value
 from cache_proxy.backends.memory import MemoryBackend
 from cache_proxy.errors import StoreError
 
@@ -81,6 +81,10 @@ class TieredBackend(Backend):
         self.memory.hold(entries)
         return await self.lower.set_many(entries, ttl)
 
+    async def set_strict(self, entries: Mapping[Key, Value], ttl: float | None = None) -> None:
+        self.memory.hold(entries)
+        await self.lower.set_strict(entries, ttl)
+
     @property
     def ailing(self) -> bool:
         return self.lower.ailing
@@ -107,6 +111,14 @@ class TieredBackend(Backend):
 
     async def ping(self) -> None:
         await self.lower.ping()
+
+    @property
+    def leases(self) -> Leases | None:
+        return self.lower.leases
+
+    @property
+    def counters(self) -> Counters | None:
+        return self.lower.counters
 
     async def advice(self) -> Sequence[str]:
         return await self.lower.advice()

@@ -1,10 +1,10 @@
 """Stores that misbehave as asked, and a clock that stands still. The only doubles of these tests."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, cast
 
-from cache_proxy.backends.base import Backend, Key, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Owner, Turn, Value, Want
 from cache_proxy.errors import StoreError
 
 
@@ -39,6 +39,16 @@ class WaywardStore(Backend):
         self.reads = 0
         self.reads_finished = 0
         self.reads_cancelled = 0
+        self.wayward_leases = WaywardLeases(self)
+        self.wayward_counters = WaywardCounters(self)
+
+    @property
+    def leases(self) -> "WaywardLeases":
+        return self.wayward_leases
+
+    @property
+    def counters(self) -> "WaywardCounters":
+        return self.wayward_counters
 
     async def open(self) -> None:
         if self.refusing_open is not None:
@@ -101,3 +111,51 @@ class SloppyStore(WaywardStore):
 
     async def delete_many(self, keys: Sequence[Key]) -> int:  # noqa: ARG002
         return cast("int", self.answer)
+
+
+class WaywardLeases(Leases):
+    """Gives every lease to whoever asks, in the manners of its store. ``answer`` is given instead, if there is one."""
+
+    def __init__(self, store: WaywardStore) -> None:
+        self.store = store
+        self.refusing: Exception | None = None
+        self.answer: Any = None
+        self.asked = 0
+        self.answered = 0
+
+    async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:  # noqa: ARG002
+        await self._manners()
+        return {key: Turn(mine=True) for key in wanted} if self.answer is None else self.answer
+
+    async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:  # noqa: ARG002
+        await self._manners()
+        return set(held) if self.answer is None else self.answer
+
+    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:  # noqa: ARG002
+        await self._manners()
+
+    async def _manners(self) -> None:
+        self.asked += 1
+        await self.store._manners()
+        if self.refusing is not None:
+            raise self.refusing
+        self.answered += 1
+
+
+class WaywardCounters(Counters):
+    """Lets everybody go ahead, in the manners of its store. ``answer`` is given instead, if there is one."""
+
+    def __init__(self, store: WaywardStore) -> None:
+        self.store = store
+        self.answer: Any = None
+
+    async def take(self, name: bytes, wants: Sequence[Want], at_most: float) -> float:  # noqa: ARG002
+        await self.store._manners()
+        return 0.0 if self.answer is None else self.answer
+
+    async def enter(self, name: bytes, ticket: bytes, limit: int, ttl: float) -> bool:  # noqa: ARG002
+        await self.store._manners()
+        return True
+
+    async def leave(self, name: bytes, ticket: bytes) -> None:  # noqa: ARG002
+        await self.store._manners()

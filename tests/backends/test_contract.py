@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import fakeredis
@@ -15,8 +16,12 @@ from cache_proxy.backends import (
     RedisBackend,
     TieredBackend,
     contract,
+    counter_contract,
+    lease_contract,
 )
 from cache_proxy.backends.contract import A, StoreContract
+from cache_proxy.backends.counter_contract import CountersContract
+from cache_proxy.backends.lease_contract import LeasesContract
 
 
 def memory() -> MemoryBackend:
@@ -64,11 +69,41 @@ class TestEveryStore(StoreContract):
         return held == FOREIGN and (self.folder / "notes.txt").read_text() == "theirs"
 
 
+class Shared:
+    """Two stores at one place."""
+
+    @pytest.fixture(params=["redis", "memory before guarded redis"])
+    async def pair(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Backend, Backend]]:
+        server = fakeredis.FakeServer()
+        async with AsyncExitStack() as closing:
+            first, second = (STORES[request.param](tmp_path / "store", server) for _ in range(2))
+            for each in (first, second):
+                await each.open()
+                closing.push_async_callback(each.close)
+            yield first, second
+
+    @pytest.fixture
+    def store(self, pair: tuple[Backend, Backend]) -> Backend:
+        return pair[0]
+
+    @pytest.fixture
+    def beside(self, pair: tuple[Backend, Backend]) -> Backend:
+        return pair[1]
+
+
+class TestLeases(Shared, LeasesContract):
+    pass
+
+
+class TestCounters(Shared, CountersContract):
+    pass
+
+
 def test_nothing_imports_the_suite_at_run_time() -> None:
     package = Path(contract.__file__).parent.parent
-    own = Path(contract.__file__)
-    naming = re.compile(r"import.*\bcontract\b|backends\.contract|\bpytest\b")
-    assert [path.name for path in package.rglob("*.py") if path != own and naming.search(path.read_text())] == []
+    own = {Path(str(suite.__file__)) for suite in (contract, counter_contract, lease_contract)}
+    naming = re.compile(r"import.*contract\b|backends\.\w*contract|\bpytest\b")
+    assert [path.name for path in package.rglob("*.py") if path not in own and naming.search(path.read_text())] == []
 
 
 def test_every_error_of_the_redis_client_is_one_the_store_translates() -> None:

@@ -386,7 +386,7 @@ async def test_closing_a_hung_store_takes_no_longer_than_one_write_may(inner: Wa
     if hung != "writes":
         inner.closing.clear()
     writing = asyncio.create_task(guard.set_many({A: b"1"}))
-    stubborn = guard._start(stays, asyncio.Event()) if hung == "everything" else None
+    stubborn = guard._calls.start(stays, asyncio.Event()) if hung == "everything" else None
     await asyncio.sleep(0)
     began = asyncio.get_running_loop().time()
     await guard.close()

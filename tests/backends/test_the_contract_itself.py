@@ -401,7 +401,7 @@ def test_every_test_of_the_suite_is_shown_to_find_a_fault() -> None:
     [pytest.param(name, fault, id=f"{fault.__name__}-{name}") for name, faults in FOUND_BY.items() for fault in faults],
 )
 async def test_a_store_with_this_fault_does_not_pass(name: str, fault: type[Honest]) -> None:
-    assert any([await fails(name, fault, arguments) for arguments in cases(name)])
+    assert any([await fails(name, fault, arguments) for arguments in cases(StoreContract, name)])
 
 
 async def fails(name: str, fault: type[Honest], arguments: Mapping[str, Any]) -> bool:
@@ -415,7 +415,8 @@ async def fails(name: str, fault: type[Honest], arguments: Mapping[str, Any]) ->
     return False
 
 
-def cases(name: str) -> list[dict[str, Any]]:
-    marks = getattr(getattr(StoreContract, name), "pytestmark", [])
+def cases(suite: type, name: str) -> list[dict[str, Any]]:
+    """The arguments with which pytest would run this test of a suite."""
+    marks = getattr(getattr(suite, name), "pytestmark", [])
     chosen = [mark.args for mark in marks if mark.name == "parametrize"]
     return [{parameter: value} for parameter, values in chosen for value in values] or [{}]

@@ -227,6 +227,15 @@ async def test_sentinels_that_are_dead_or_hang_are_passed_over(redis_program: st
                 assert await store.set_many({A: b"1"}) is True
 
 
+async def test_a_sentinel_that_was_passed_over_by_many_at_a_time_is_not_forgotten(redis_program: str) -> None:
+    with watched() as found:
+        found.sentinels[0].pause()
+        async with opened(under(found)) as store:
+            assert await asyncio.gather(*(store.get_many([A]) for _ in range(10))) == [{}] * 10
+            pool: Any = store._client.connection_pool if store._client else None
+            assert len(set(pool.sentinel_manager.sentinels)) == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import pytest
 
 from cache_proxy.backends import Backend
 from cache_proxy.backends.contract import A, StoreContract, random_entries
+from cache_proxy.backends.counter_contract import CountersContract
+from cache_proxy.backends.lease_contract import LeasesContract
 from cache_proxy.serving import hosted
 from cache_proxy.settings import parse
 from cache_proxy.standin import StandIn
@@ -32,15 +34,19 @@ from tests.integration.test_server import EMBED, KEY, ROOT, cache_status, servin
 pytestmark = pytest.mark.anyio
 
 NEEDED = ("+mget", "+set", "+unlink", "+scan")
-NEEDED_IN_A_CLUSTER = (*NEEDED, "+cluster|slots", "+asking")
+NEEDED_BY_LEASES = ("+eval", "+exists")
+NEEDED_BY_COUNTERS = ("+time", "+zadd", "+zcard", "+zrem", "+zremrangebyscore", "+zscore", "+pttl", "+pexpire")
+IN_A_CLUSTER = ("+cluster|slots", "+asking")
 NEEDED_OF_SENTINELS = ("+sentinel|masters",)
 
 
 def test_the_page_on_stores_says_what_a_user_needs() -> None:
     page = (ROOT / "docs" / "stores.md").read_text()
-    assert f"~cache-proxy:* -@all {' '.join(NEEDED_IN_A_CLUSTER)}\n" in page
+    assert f"~cache-proxy:* -@all {' '.join((*NEEDED, *IN_A_CLUSTER))}\n" in page
     assert f"~cache-proxy:* -@all {' '.join(NEEDED)}\n" in page
     assert f"-@all {' '.join(NEEDED_OF_SENTINELS)}\n" in page
+    assert f"ACL SETUSER cache {' '.join(NEEDED_BY_LEASES)}\n" in page
+    assert f"ACL SETUSER cache {' '.join(NEEDED_BY_COUNTERS)}\n" in page
 
 
 def store_of(params: Mapping[str, Any], **environ: str) -> Backend:
@@ -73,6 +79,11 @@ def with_user(params: Mapping[str, Any], servers: Iterable[RedisServer], rights:
     return {**params, "username": user, "password": PASSWORD}
 
 
+def needed(request: pytest.FixtureRequest, *others: str) -> list[str]:
+    """The rights that these tests need."""
+    return [*NEEDED, *others, *getattr(request.cls, "besides", ())]
+
+
 def by_url(name: str, request: pytest.FixtureRequest) -> Place:
     server: RedisServer = request.getfixturevalue("shared_redis")
     url = f"valkey://:{quote(PASSWORD)}@{HOST}:{server.port}/3"
@@ -83,13 +94,13 @@ def by_fields(name: str, request: pytest.FixtureRequest) -> Place:
     server: RedisServer = request.getfixturevalue("shared_redis")
     params = {"host": HOST, "port": str(server.port), "db": 2, "namespace": name, "socket_keepalive": False}
     more = {"client_name": "cache", "health_check_interval": 30}
-    rights = [*NEEDED, "+select", "+ping", "+client|setname"]
+    rights = needed(request, "+select", "+ping", "+client|setname")
     return Place(with_user({**params, **more}, [server], rights), lambda _: server, db=2)
 
 
 def on_a_socket(name: str, request: pytest.FixtureRequest) -> Place:
     server: RedisServer = request.getfixturevalue("shared_redis")
-    params = with_user({"unix_socket_path": server.socket, "namespace": name}, [server], NEEDED)
+    params = with_user({"unix_socket_path": server.socket, "namespace": name}, [server], needed(request))
     return Place(params, lambda _: server)
 
 
@@ -103,7 +114,7 @@ def over_tls(name: str, request: pytest.FixtureRequest) -> Place:
     server: RedisServer = request.getfixturevalue("shared_tls")
     certificates: Certificates = request.getfixturevalue("certificates")
     params = {"host": HOST, "port": server.port, "namespace": name, **certificates.params}
-    return Place(with_user(params, [server], NEEDED), lambda _: server)
+    return Place(with_user(params, [server], needed(request)), lambda _: server)
 
 
 def under_sentinels(name: str, request: pytest.FixtureRequest) -> Place:
@@ -112,13 +123,13 @@ def under_sentinels(name: str, request: pytest.FixtureRequest) -> Place:
     for sentinel in watched.sentinels:
         sentinel.ask("ACL", "SETUSER", watcher, "on", f">{PASSWORD}", "-@all", *NEEDED_OF_SENTINELS)
     params = {**sentinel_params(watched), "sentinel_username": watcher, "db": 1, "namespace": name}
-    return Place(with_user(params, watched.servers, [*NEEDED, "+select"]), lambda _: watched.primary(), db=1)
+    return Place(with_user(params, watched.servers, needed(request, "+select")), lambda _: watched.primary(), db=1)
 
 
 def in_a_cluster(name: str, request: pytest.FixtureRequest) -> Place:
     cluster: Cluster = request.getfixturevalue("shared_cluster")
     params = {"redis_startup_nodes": cluster.nodes[:1], "namespace": name}
-    return Place(with_user(params, cluster.servers, NEEDED_IN_A_CLUSTER), cluster.owner)
+    return Place(with_user(params, cluster.servers, needed(request, *IN_A_CLUSTER)), cluster.owner)
 
 
 def over_tls_in_a_cluster(name: str, request: pytest.FixtureRequest) -> Place:
@@ -172,6 +183,36 @@ class TestEveryKind(StoreContract):
 
     async def is_intact(self) -> bool:
         return all(self.place.ask(name, "GET", name) == b"theirs" for name in self.foreign)
+
+
+class Shared:
+    """Two stores at one place, as two processes have them, on every kind."""
+
+    @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+    async def pair(self, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Backend, Backend]]:
+        place: Place = request.param(uuid.uuid4().hex, request)
+        async with AsyncExitStack() as closing:
+            first, second = store_of(place.params), store_of(place.params)
+            for each in (first, second):
+                await each.open()
+                closing.push_async_callback(each.close)
+            yield first, second
+
+    @pytest.fixture
+    def store(self, pair: tuple[Backend, Backend]) -> Backend:
+        return pair[0]
+
+    @pytest.fixture
+    def beside(self, pair: tuple[Backend, Backend]) -> Backend:
+        return pair[1]
+
+
+class TestLeasesOnEveryKind(Shared, LeasesContract):
+    besides = NEEDED_BY_LEASES
+
+
+class TestCountersOnEveryKind(Shared, CountersContract):
+    besides = (*NEEDED_BY_COUNTERS, "+eval")
 
 
 @pytest.mark.parametrize("kind", [by_fields, by_the_url_of_a_socket, over_tls_in_a_cluster, over_tls_under_sentinels])

@@ -10,24 +10,35 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError, TryAgainError
+from redis.exceptions import TryAgainError
 
 from cache_proxy.backends.base import Backend, Key, Value
 from cache_proxy.backends.guarded import PROBE
 from cache_proxy.backends.redis.access import Access
 from cache_proxy.backends.redis.advice import advice
 from cache_proxy.backends.redis.buckets import Bucket, BucketNames, bucket_of
+from cache_proxy.backends.redis.counters import RedisCounters
 from cache_proxy.backends.redis.delivery import Delivery, Order
+from cache_proxy.backends.redis.leases import RedisLeases
 from cache_proxy.backends.redis.names import KEYS_A_TRIP, milliseconds
 from cache_proxy.backends.redis.nodes import Address, Node, Words
 from cache_proxy.backends.redis.refusals import Refusals
 from cache_proxy.backends.redis.routes import Routes
+from cache_proxy.backends.redis.scripts import Place
 from cache_proxy.backends.redis.store import NAMESPACE, PING
-from cache_proxy.backends.redis.translated import answer, late, store_error
+from cache_proxy.backends.redis.translated import answer, failure, late
 from cache_proxy.errors import ConfigError, PartialAnswer, StoreError
 
 Batch = tuple[Bucket, Sequence[bytes]]
 """Names of keys in one bucket."""
+
+SCRIPTS_SHARE = 0.75
+"""Of the time that one reply may take: the longest that the scripts of all servers may take. The guard waits for no
+longer than the whole of it, and what most servers say must not be lost because one of them hangs.
+"""
+
+SCRIPTS_LOOK_UPS = 2
+"""So many times as long as for a look-up a server may take for its scripts: to go on without them costs only money."""
 
 
 class RedisClusterBackend(Backend):
@@ -62,6 +73,9 @@ class RedisClusterBackend(Backend):
         if how.db:
             raise ConfigError("a Redis Cluster has database 0 only; take db out")
         self._routes = Routes([Address(*seed) for seed in seeds], how, self._probe, clock)
+        self._scripts_patience = min(SCRIPTS_LOOK_UPS * patience, how.timeout * SCRIPTS_SHARE)
+        place = Place(self._name, bucket_of, self._run_scripts)
+        self._leases, self._counters = RedisLeases(place), RedisCounters(place)
 
     def __repr__(self) -> str:
         return f"RedisClusterBackend(namespace={self.namespace!r})"
@@ -89,8 +103,7 @@ class RedisClusterBackend(Backend):
         return found
 
     async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:
-        px = milliseconds(ttl)
-        expiry: Words = () if px is None else ("PX", px)
+        expiry: Words = () if ttl is None else ("PX", milliseconds(ttl))
         orders = [
             Order(bucket_of(key), ("SET", self._name(key), value, *expiry), len(value))
             for key, value in entries.items()
@@ -117,7 +130,7 @@ class RedisClusterBackend(Backend):
         while cursor != 0:
             (said,) = await node.run([("SCAN", cursor or 0, "MATCH", self._name.pattern, "COUNT", KEYS_A_TRIP)])
             if isinstance(said, Exception):
-                raise _failure(said)
+                raise failure(said)
             cursor, names = said
             await self._unlink(self._ours(names))
 
@@ -154,13 +167,25 @@ class RedisClusterBackend(Backend):
     def ailing(self) -> bool:
         return self._routes.ailing
 
+    @property
+    def leases(self) -> RedisLeases:
+        return self._leases
+
+    @property
+    def counters(self) -> RedisCounters:
+        return self._counters
+
+    async def _run_scripts(self, orders: Sequence[Order], *, reading: bool) -> list[Any]:
+        return await self._deliver(orders, reading=reading, patience=self._scripts_patience if reading else None)
+
     async def close(self) -> None:
         await self._routes.close()
 
     async def _each(self, verb: str, batches: Iterable[Batch], *, reading: bool) -> list[tuple[Batch, Any]]:
         """The reply to this command for each batch of names."""
         asked = list(batches)
-        replies = await self._deliver([Order(bucket, (verb, *names)) for bucket, names in asked], reading=reading)
+        orders = [Order(bucket, (verb, *names)) for bucket, names in asked]
+        replies = await self._deliver(orders, reading=reading, patience=self._patience if reading else None)
         told, torn = [], []
         for (bucket, names), reply in zip(asked, replies, strict=True):
             if isinstance(reply, TryAgainError) and len(names) > 1:
@@ -170,8 +195,9 @@ class RedisClusterBackend(Backend):
                 told.append(((bucket, names), reply))
         return told + await self._each(verb, torn, reading=reading) if torn else told
 
-    async def _deliver(self, orders: Sequence[Order], *, reading: bool = False) -> list[Any]:
-        patience = self._patience if reading else None
+    async def _deliver(
+        self, orders: Sequence[Order], *, reading: bool = False, patience: float | None = None
+    ) -> list[Any]:
         try:
             async with asyncio.timeout(patience):
                 await self._routes.known()
@@ -195,12 +221,4 @@ def _grouped(keys_of: Mapping[bytes, Key]) -> list[Batch]:
 def _raise_first(replies: Iterable[Any]) -> None:
     for reply in replies:
         if isinstance(reply, Exception):
-            raise _failure(reply)
-
-
-def _failure(error: Exception) -> StoreError:
-    if isinstance(error, StoreError):
-        return StoreError(str(error), refused=error.refused)
-    if isinstance(error, RedisError):
-        return store_error(error)
-    raise error
+            raise failure(reply)

@@ -55,6 +55,6 @@ def by_count(names: Sequence[T]) -> Iterator[Sequence[T]]:
         yield names[start : start + KEYS_A_TRIP]
 
 
-def milliseconds(ttl: float | None) -> int | None:
-    """A ttl as ``SET PX`` takes it."""
-    return None if ttl is None else max(1, round(ttl * 1000))
+def milliseconds(ttl: float) -> int:
+    """Seconds as Redis takes them."""
+    return max(1, round(ttl * 1000))

@@ -25,7 +25,7 @@ class Sentinels:
         """A client of whichever server is the primary. Raises ``ConfigError``."""
         options = access.options()
         options["connection_class"] = _OverTls if access.tls is not None else SentinelManagedConnection
-        watch = Sentinel([])  # type: ignore[no-untyped-call]
+        watch = _Watch([])  # type: ignore[no-untyped-call]
         watch.sentinels = [client(self._asked(access, options), host, port) for host, port in self.nodes]
         return Redis.from_pool(_PrimaryPool(service_name=self.service, sentinel_manager=watch, **options))
 
@@ -35,6 +35,19 @@ class Sentinels:
         asked |= {"socket_timeout": access.connect_timeout, "retry": Retry(NoBackoff(), 0)}
         del asked["connection_class"]
         return asked if access.tls is None else asked | {"connection_class": TlsConnection}
+
+
+class _Watch(Sentinel):
+    """redis-py's, for several who ask at a time: its own puts whoever answered to the front of a list that others are
+    going through, which doubles one Sentinel and forgets another for good, its connections included.
+    """
+
+    async def discover_master(self, service_name: str) -> Any:
+        asked = Sentinel([])  # type: ignore[no-untyped-call]
+        asked.sentinels = list(self.sentinels)
+        found = await asked.discover_master(service_name)
+        self.sentinels.sort(key=lambda sentinel: sentinel is not asked.sentinels[0])
+        return found
 
 
 class _OverTls(SentinelManagedConnection, TlsConnection):

@@ -5,14 +5,19 @@ One ``MGET`` a look-up, pipelined ``SET`` for writes, ``UNLINK`` to forget. Only
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 
 from cache_proxy.backends.base import Backend, Key, Value
 from cache_proxy.backends.redis.access import Access, read_url
 from cache_proxy.backends.redis.advice import advice
+from cache_proxy.backends.redis.counters import RedisCounters
+from cache_proxy.backends.redis.delivery import Order
+from cache_proxy.backends.redis.leases import RedisLeases
 from cache_proxy.backends.redis.names import KEYS_A_TRIP, Names, by_count, by_weight, milliseconds
 from cache_proxy.backends.redis.refusals import Refusals
+from cache_proxy.backends.redis.scripts import Place
 from cache_proxy.backends.redis.translated import answer, translated
 from cache_proxy.errors import ConfigError, StoreError
 
@@ -44,6 +49,8 @@ class RedisBackend(Backend):
         self._refusals = Refusals()
         self._make_client = client_factory
         self._client: Redis | None = None
+        place = Place(self._name, lambda _: 0, self._run_scripts)
+        self._leases, self._counters = RedisLeases(place), RedisCounters(place)
 
     @classmethod
     def from_url(
@@ -95,8 +102,9 @@ class RedisBackend(Backend):
         return {key: value for key, value in zip(keys, answer(values, len(keys)), strict=True) if value is not None}
 
     async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:
+        px = None if ttl is None else milliseconds(ttl)
         for trip in by_weight(entries.items()):
-            await self._set(trip, milliseconds(ttl))
+            await self._set(trip, px)
         return True
 
     async def _set(self, trip: Iterable[tuple[Key, Value]], px: int | None) -> None:
@@ -146,6 +154,22 @@ class RedisBackend(Backend):
         """Asks ``INFO``, which an ACL may well forbid."""
         with translated():
             return advice(await self._ready.info(), expiring=self._expiring)
+
+    @property
+    def leases(self) -> RedisLeases:
+        return self._leases
+
+    @property
+    def counters(self) -> RedisCounters:
+        return self._counters
+
+    async def _run_scripts(self, orders: Sequence[Order], *, reading: bool) -> list[Any]:  # noqa: ARG002
+        with translated():
+            async with self._ready.pipeline(transaction=False) as pipeline:
+                for order in orders:
+                    pipeline.execute_command(*order.words)
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
 
     async def close(self) -> None:
         client, self._client = self._client, None

@@ -34,8 +34,22 @@ def store_error(error: redis.RedisError | OSError) -> StoreError:
 def answer(reply: Any, count: int) -> Sequence[bytes | None]:
     """What an ``MGET`` of ``count`` keys says. Raises ``StoreError`` if that is the answer to something else."""
     if not isinstance(reply, list) or len(reply) != count or not set(map(type, reply)) <= _VALUES:
-        raise StoreError("redis: the answer to something else")
+        raise foreign()
     return reply
+
+
+def foreign() -> StoreError:
+    """A reply that can not be to what was asked."""
+    return StoreError("redis: the answer to something else")
+
+
+def failure(error: Exception) -> StoreError:
+    """What to raise for an error that stands in the place of a reply. Raises whatever is not the client's."""
+    if isinstance(error, StoreError):
+        return StoreError(str(error), refused=error.refused)
+    if isinstance(error, redis.RedisError):
+        return store_error(error)
+    raise error
 
 
 def late() -> StoreError:

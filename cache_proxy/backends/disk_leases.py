@@ -1,0 +1,158 @@
+"""Leases for the processes that share a folder, in a table of ``cache.db``. See ``base.Leases``.
+
+They go the way of the values: one thread, one transaction a batch, under the one lock of those who write. A purge
+takes them over into the new file. With a file that is damaged they are lost, and ``renew`` tells the holders so.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from itertools import islice
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from cache_proxy.backends.base import WORD_SECONDS, Key, Leases, Owner, Turn
+from cache_proxy.backends.disk_fence import IS_HELD, FencedCache
+from cache_proxy.backends.disk_tables import ANY_LAPSED, COUNTS, FORGET_LAPSED
+
+AT_ONCE = 512
+"""Keys of a trip, so that look-ups get in between."""
+
+NO_WAIT = 0.0
+"""Seconds that the thread waits for the lock for a lease: there are many, and look-ups wait behind them."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+V = TypeVar("V")
+
+Clock = Callable[[], float]
+
+
+class Trip(Protocol):
+    """The way to the file: its thread, and back again as long as another process has the lock."""
+
+    def __call__(
+        self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]: ...
+
+
+_HOLDS = f"{COUNTS} AND word IS NULL"
+_OURS = f"key = ? AND owner = ? AND {_HOLDS}"
+
+_TURN = (
+    f"SELECT EXISTS (SELECT 1 FROM Cache WHERE {IS_HELD}), owner, word FROM (SELECT 1) LEFT JOIN Lease"  # noqa: S608 - constants
+    f" ON Lease.key = ? AND {COUNTS} AND TYPEOF(owner) = 'blob' AND TYPEOF(word) IN ('null', 'blob')"
+)
+_TAKE = (
+    "INSERT INTO Lease (key, owner, word, from_time, seconds) VALUES (?, ?, NULL, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, word = NULL,"
+    " from_time = excluded.from_time, seconds = excluded.seconds"
+)
+_IS_OURS = f"SELECT 1 FROM Lease WHERE {_OURS}"  # noqa: S608 - constant
+_RENEW = "UPDATE Lease SET from_time = ?, seconds = ? WHERE key = ?"
+_LEAVE_WORD = f"UPDATE Lease SET word = ?, from_time = ?, seconds = ? WHERE {_OURS}"  # noqa: S608 - constant
+_RELEASE = "DELETE FROM Lease WHERE key = ? AND owner = ? AND word IS NULL"
+
+
+class DiskLeases(Leases):
+    """``look`` is the way for those who only read, ``write`` for all others."""
+
+    def __init__(self, look: Trip, write: Trip, clock: Clock) -> None:
+        self._look = look
+        self._write = write
+        self._clock = clock
+
+    async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
+        turns: dict[Key, Turn] = {}
+        for part in _parts(wanted):
+            turns |= await self._acquire(part, owner, ttl)
+        return turns
+
+    async def _acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
+        if all(wanted.values()):
+            # Who has waited will mostly have to wait on, and need not wait for the lock to learn it.
+            seen = await self._look(_look, wanted, owner, self._clock)
+            if not any(turn.mine for turn in seen.values()):
+                return seen
+        return await self._write(_take, wanted, owner, ttl, self._clock)
+
+    async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
+        kept: set[Key] = set()
+        for part in _parts(held):
+            kept |= await self._write(_renew, part, ttl, self._clock)
+        return kept
+
+    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
+        for part in _parts(held):
+            await self._write(_release, part, word, self._clock)
+
+
+def _parts(mapping: Mapping[Key, V]) -> Iterator[Mapping[Key, V]]:
+    if len(mapping) <= AT_ONCE:
+        return iter((mapping,) if mapping else ())
+    items = iter(mapping.items())
+    return iter(lambda: dict(islice(items, AT_ONCE)), {})
+
+
+def _look(cache: FencedCache, wanted: Mapping[Key, Owner], owner: Owner, clock: Clock) -> Mapping[Key, Turn]:
+    """How it stands; ``mine`` are those that could be had."""
+    if not cache.shares:
+        return dict.fromkeys(wanted, Turn(mine=True))
+    with cache.reading():
+        return _turns(cache, wanted, owner, clock())
+
+
+def _take(
+    cache: FencedCache, wanted: Mapping[Key, Owner], owner: Owner, ttl: float, clock: Clock
+) -> Mapping[Key, Turn]:
+    cache.see_to_tables()
+    with cache.writing(NO_WAIT):
+        now = clock()
+        turns = _turns(cache, wanted, owner, now)
+        cache.change(_TAKE, ((key, owner, now, ttl) for key, turn in turns.items() if turn.mine))
+    return turns
+
+
+def _turns(cache: FencedCache, wanted: Mapping[Key, Owner], owner: Owner, now: float) -> dict[Key, Turn]:
+    today = time.time()
+    found = cache.rows(_TURN, ((key, today, key, now, now) for key in wanted))
+    return {key: _turn(row, owner, wanted[key]) for key, row in zip(wanted, found, strict=True)}
+
+
+def _turn(row: tuple[int, Owner | None, bytes | None], owner: Owner, waited_for: Owner) -> Turn:
+    stored, holder, word = row
+    if word is not None and holder == waited_for:
+        return Turn(False, stored == 1, b"", word)
+    if word is not None or holder is None or holder == owner:
+        return Turn(True, stored == 1)
+    return Turn(False, stored == 1, holder)
+
+
+def _renew(cache: FencedCache, held: Mapping[Key, Owner], ttl: float, clock: Clock) -> set[Key]:
+    cache.see_to_tables()
+    with cache.writing(NO_WAIT):
+        now = clock()
+        found = cache.rows(_IS_OURS, ((key, owner, now, now) for key, owner in held.items()))
+        kept = {key for key, row in zip(held, found, strict=True) if row}
+        cache.change(_RENEW, ((now, ttl, key) for key in kept))
+    return kept
+
+
+def _release(cache: FencedCache, held: Mapping[Key, Owner], word: bytes | None, clock: Clock) -> None:
+    cache.see_to_tables()
+    with cache.writing(NO_WAIT):
+        if word is None:
+            cache.change(_RELEASE, held.items())
+        else:
+            now = clock()
+            rows = ((word, now, WORD_SECONDS, key, owner, now, now) for key, owner in held.items())
+            cache.change(_LEAVE_WORD, rows)
+
+
+def forget_lapsed(cache: FencedCache, rows: int, clock: Clock) -> bool:
+    """Let go of what counts no more of leases and counters, a step. Returns whether there is more to do."""
+    now = clock()
+    lapsed = [table for table, query in ANY_LAPSED.items() if cache.shares and cache.number(query, now, now)]
+    if not lapsed:
+        return False
+    with cache.writing(NO_WAIT):
+        gone = [cache.change(FORGET_LAPSED[table], [(now, now, rows)]) for table in lapsed]
+    return rows in gone

@@ -1,0 +1,133 @@
+"""The guard's half for leases and counters: nobody waits for a store that fails, and nobody cancels a call on it.
+
+Here a failure is told, as ``StoreError``: what to do without a lease is the caller's to say. A store that answers
+look-ups may refuse these all the same (a right that is missing, a full server), so each of the two has a breaker of its
+own. While it is open they are not asked, and then one caller's call finds out.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from typing import TypeVar
+
+from cache_proxy.backends.base import Counters, Key, Leases, Owner, Turn, Want
+from cache_proxy.backends.breaker import Breaker
+from cache_proxy.backends.calls import Calls, Unsound
+from cache_proxy.errors import StoreError
+
+T = TypeVar("T")
+
+
+class Gate:
+    """The way to one of the two. ``what`` is the word it is counted under among the failures of ``calls``; ``store`` is
+    the breaker of the whole store and ``breaker`` its own; an answer is waited for for ``deadline`` seconds, but each
+    ``sign`` seconds without one count against the store: one that is busy is waited for, one that hangs is not.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        calls: Calls,
+        *,
+        store: Breaker,
+        breaker: Breaker,
+        sign: float,
+        deadline: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._what = what
+        self._calls = calls
+        self._store = store
+        self._breaker = breaker
+        self._sign = sign
+        self._deadline = deadline
+        self._clock = clock
+
+    async def ask(self, work: Callable[..., Awaitable[T]], *args: object, lasting: bool = False) -> T:
+        """The answer to this call. Raises ``StoreError``. One that is ``lasting`` goes on while the store is closed."""
+        probing = self._breaker.may_probe() if self._store.state == "closed" else False
+        if not probing and (self._store.state, self._breaker.state) != ("closed", "closed"):
+            raise StoreError(f"{self._breaker.name} is being left alone after failures")
+        try:
+            return await self._asked(work, args, lasting=lasting)
+        finally:
+            if probing:
+                # Also if the caller leaves; it does nothing once there was an answer.
+                self._breaker.probe_failed()
+
+    async def _asked(self, work: Callable[..., Awaitable[T]], args: Sequence[object], *, lasting: bool) -> T:
+        start = self._calls.start_lasting if lasting else self._calls.start
+        began_at = self._clock()
+        task = start(work, *args)
+        try:
+            await self._wait(task)
+            answer = self._calls.outcome(task, self._what)
+        except StoreError as error:
+            self._breaker.failed(refused=error.refused, began_at=began_at, said=str(error))
+            raise
+        self._breaker.succeeded()
+        return answer
+
+    async def _wait(self, task: "asyncio.Task[T]") -> None:
+        give_up_at = self._clock() + self._deadline
+        while self._store.state == "closed" and (left := give_up_at - self._clock()) > 0:
+            began_at = self._clock()
+            done, _ = await asyncio.wait({task}, timeout=min(self._sign, left))
+            if done:
+                return
+            self._store.failed(refused=False, began_at=began_at)
+
+
+class GuardedLeases(Leases):
+    """``inner``, asked through ``gate``. Failures are counted as ``lease_refused`` and ``lease_timeout``."""
+
+    def __init__(self, inner: Leases, gate: Gate) -> None:
+        self._inner = inner
+        self._gate = gate
+
+    async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
+        return await self._gate.ask(self._acquire, wanted, owner, ttl)
+
+    async def _acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
+        turns = await self._inner.acquire(wanted, owner, ttl)
+        if not isinstance(turns, Mapping) or not all(isinstance(turn, Turn) for turn in turns.values()):
+            raise Unsound("acquire gave something else than turns under keys")
+        if not turns.keys() <= wanted.keys():
+            raise Unsound("acquire gave keys that it was not asked for")
+        return turns
+
+    async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
+        return await self._gate.ask(self._renew, held, ttl)
+
+    async def _renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
+        still = await self._inner.renew(held, ttl)
+        if not isinstance(still, Set) or not still <= held.keys():
+            raise Unsound("renew gave something else than some of its keys")
+        return still
+
+    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
+        # Others wait for these keys: they need not wait longer because this process ends.
+        await self._gate.ask(self._inner.release, held, word, lasting=True)
+
+
+class GuardedCounters(Counters):
+    """``inner``, asked through ``gate``. Failures are counted as ``counter_refused`` and ``counter_timeout``."""
+
+    def __init__(self, inner: Counters, gate: Gate) -> None:
+        self._inner = inner
+        self._gate = gate
+
+    async def take(self, name: bytes, wants: Sequence[Want], at_most: float) -> float:
+        return await self._gate.ask(self._take, name, wants, at_most)
+
+    async def _take(self, name: bytes, wants: Sequence[Want], at_most: float) -> float:
+        wait = await self._inner.take(name, wants, at_most)
+        if not isinstance(wait, int | float) or math.isnan(wait):
+            raise Unsound("take gave no number")
+        return wait
+
+    async def enter(self, name: bytes, ticket: bytes, limit: int, ttl: float) -> bool:
+        return bool(await self._gate.ask(self._inner.enter, name, ticket, limit, ttl))
+
+    async def leave(self, name: bytes, ticket: bytes) -> None:
+        await self._gate.ask(self._inner.leave, name, ticket, lasting=True)
