@@ -121,14 +121,22 @@ def demo(texts: int, edited: int) -> None:
 
 @main.command()
 @click.option("--port", default=9000, show_default=True, type=PORT, help="Port to listen on, on this machine only.")
-def standin(port: int) -> None:
+@click.option(
+    "--delay", nargs=2, type=float, metavar="SHORTEST LONGEST", help="Seconds before an answer. Without: at once."
+)
+@click.option("--seed", default=0, show_default=True, help="Another seed, other delays.")
+def standin(port: int, delay: tuple[float, float] | None, seed: int) -> None:
     """Serve the stand-in for Jina: its limits, errors and shapes, made-up vectors. For trying things out."""
     import uvicorn
 
-    from cache_proxy.standin import StandIn
+    from cache_proxy.standin import Delays, StandIn
 
+    try:
+        app = StandIn(delay=Delays(*delay, seed) if delay else 0.0)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--delay") from None
     click.echo(f"A stand-in for Jina on http://127.0.0.1:{port}/v1; any key will do.", err=True)
-    uvicorn.run(StandIn(), host=DEFAULT_HOST, port=port, log_level="warning", ws="none")
+    uvicorn.run(app, host=DEFAULT_HOST, port=port, log_level="warning", ws="none")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 It decides nothing itself (``core`` does) and knows neither HTTP nor settings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from cache_proxy.core import answer, plan
 from cache_proxy.core.asked import Asked, endpoint_of, understand
@@ -11,10 +11,9 @@ from cache_proxy.core.names import Names
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.core.understood import Memory
 from cache_proxy.errand import Errand, Means
-from cache_proxy.errors import NotCached
+from cache_proxy.errors import NotCached, UpstreamError
 from cache_proxy.models import Endpoint, Entry, Json, Key, Plan
 from cache_proxy.receipts import Story
-from cache_proxy.unreadable import Unreadable
 
 
 class Engine:
@@ -26,7 +25,6 @@ class Engine:
         self.before = {endpoint: Memory(requests_bytes) for endpoint in Endpoint}
         self.means = means
         self._renderings = renderings
-        self._unreadable = Unreadable(means.store.name)
 
     def understand(self, endpoint: Endpoint, body: Mapping[str, Json], cache_control: str | None = None) -> Asked:
         """What a request asks for: the same request always asks for the same. Raises ``RequestError``."""
@@ -41,7 +39,9 @@ class Engine:
         with self.means.flights.looking():
             found = await self._look_up(asked)
             planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
-            entries = {**planned.hits, **await self._pay(asked, planned, story)} if planned.misses else planned.hits
+            entries = planned.hits
+            if planned.misses:
+                entries = {**entries, **await self._fetch(asked, planned, found, story)}
         if not planned.misses:
             self._tell(story, asked, planned)
         seated = [entries[key] for key in asked.seats]
@@ -60,20 +60,27 @@ class Engine:
     async def _look_up(self, asked: Asked) -> dict[Key, Entry]:
         if not asked.controls.read:
             return {}
-        entries = await self._read(list(dict.fromkeys(asked.seats)))
+        entries = await self.means.shelf.read(list(dict.fromkeys(asked.seats)))
         now = self.means.clock()
         stale = [key for key, entry in entries.items() if not plan.is_fresh(entry, asked.controls, now)]
-        if stale and self.means.store.forget(stale):
-            entries |= await self._read(stale)
+        if stale and self.means.shelf.store.forget(stale):
+            entries |= await self.means.shelf.read(stale)
         return entries
 
-    async def _read(self, keys: Sequence[Key]) -> dict[Key, Entry]:
-        frames = await self.means.store.get_many(keys)
-        opened = ((key, self._renderings.open(key, frame)) for key, frame in frames.items())
-        entries = {key: entry for key, entry in opened if entry is not None}
-        if len(entries) < len(frames):
-            self._unreadable.add(len(frames) - len(entries))
-        return entries
+    async def _fetch(
+        self, asked: Asked, planned: Plan, found: Mapping[Key, Entry], story: Story
+    ) -> Mapping[Key, Entry]:
+        """The entries of all misses: paid for, or expired ones where the upstream fails and the operator allows it."""
+        try:
+            return await self._pay(asked, planned, story)
+        except UpstreamError as error:
+            allowed, now = self.means.policy.stale_if_error, self.means.clock()
+            stale = plan.stand_ins(planned, found, asked.controls, allowed, now) if plan.is_outage(error) else {}
+            if not stale:
+                raise
+            story.counts = plan.count(Plan(asked.seats, {**planned.hits, **stale}, ()), asked.ask)
+            story.cache_status = plan.stale_status(story.counts, error)
+            return stale
 
     async def _pay(self, asked: Asked, planned: Plan, story: Story) -> Mapping[Key, Entry]:
         """The entries of all misses, paid here or joined; the story is told even where that fails."""
@@ -93,6 +100,4 @@ class Engine:
 
     async def close(self, patience: float) -> None:
         """Bring home what is under way (up to ``patience`` seconds), then let go of everything."""
-        await self.means.flights.close(patience)
-        await self.means.lanes.close()
-        await self.means.store.close()
+        await self.means.close(patience)

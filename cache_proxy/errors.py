@@ -86,11 +86,13 @@ class UpstreamError(CacheProxyError):
     """The trip to the upstream brought no answer.
 
     ``outcome_unknown`` is true where the upstream may have done, and billed, the work all the same;
-    ``unknown_calls`` counts such calls on the whole way here, retries included.
+    ``unknown_calls`` counts such calls on the whole way here, retries included, and ``tokens_unsettled`` is the most
+    tokens that they can have cost.
     """
 
     outcome_unknown: bool = False
     unknown_calls: int = 0
+    tokens_unsettled: int = 0
     tokens: int = 0
     """What the upstream says it billed for an answer that makes no sense."""
 
@@ -123,7 +125,9 @@ class UpstreamRefused(UpstreamError):
 
     def without_body(self) -> "UpstreamRefused":
         """The same refusal for a caller who must not see the body."""
-        return UpstreamRefused(self.status, b"", content_type=self.content_type, retry_after=self.retry_after)
+        bare = UpstreamRefused(self.status, b"", content_type=self.content_type, retry_after=self.retry_after)
+        bare.personal = self.personal
+        return bare
 
 
 class UpstreamLost(UpstreamError):

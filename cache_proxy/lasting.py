@@ -6,11 +6,16 @@ that is (``wiring/loops.py``).
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextvars import Context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+async def all_of(works: "Iterable[Coroutine[Any, Any, T]]") -> list[T]:
+    """What all of these give, each run as such a task."""
+    return await asyncio.gather(*[start(work) for work in works])
 
 
 def start(work: "Coroutine[Any, Any, T]", context: Context | None = None) -> "asyncio.Task[T]":

@@ -42,6 +42,8 @@ class Receipt(NamedTuple):
     started_at: float
     outcome_unknown: int = 0
     """Upstream calls of this request that may have been billed without an answer."""
+    tokens_unsettled: int = 0
+    """The most tokens that those calls can have cost. Not in ``tokens_billed``."""
     key: str | None = None
     """The hexadecimal key of the answer, where it has a single one."""
     error: str | None = None
@@ -65,6 +67,7 @@ class Story:
     tokens_saved: int = 0
     price: int | None = None
     outcome_unknown: int = 0
+    tokens_unsettled: int = 0
     key: str | None = None
     user: str | None = None
     tags: tuple[str, ...] = ()
@@ -88,6 +91,7 @@ class Story:
             bytes_out=bytes_out,
             started_at=self.started_at,
             outcome_unknown=self.outcome_unknown,
+            tokens_unsettled=self.tokens_unsettled,
             key=self.key,
             error=error,
             user=self.user,

@@ -2,8 +2,9 @@
 
 import pytest
 
-# The contract's assertions explain themselves, although its module is no test module.
-pytest.register_assert_rewrite("cache_proxy.backends.contract")
+# The contracts' assertions explain themselves, although their modules are no test modules.
+for suite in ("contract", "lease_contract", "counter_contract"):
+    pytest.register_assert_rewrite(f"cache_proxy.backends.{suite}")
 
 
 @pytest.fixture(scope="session")

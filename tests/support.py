@@ -1,7 +1,8 @@
 """The product put together for tests: a stand-in upstream, an app before it, a client before that."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 from cache_proxy.asgi.auth import Auth
 from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
 from cache_proxy.asgi.standalone import Nothing
+from cache_proxy.engine import Engine
 from cache_proxy.errors import UpstreamLost
 from cache_proxy.models import Deployment, Endpoint, Json
 from cache_proxy.settings import Settings, parse
@@ -38,6 +40,12 @@ def connect_to(upstream: ASGIApp) -> Connect:
         return InProcess(deployment, transport=httpx.ASGITransport(upstream))
 
     return connect
+
+
+def set_clock(engine: Engine, clock: Callable[[], float]) -> None:
+    """Let this engine keep and judge its entries by this clock."""
+    calls = replace(engine.means.calls, clock=clock)
+    engine.means = replace(engine.means, clock=clock, calls=calls)
 
 
 def settings_for(folder: Path, document: Mapping[str, Any] | None = None) -> Settings:

@@ -5,17 +5,23 @@ import tomllib
 from pathlib import Path
 from typing import get_args
 
+import orjson
 import pytest
 
+from bench.economy.kills import table as kills
+from bench.economy.kills.fleet import STORES
 from cache_proxy.asgi import errors as asgi_errors
 from cache_proxy.asgi import middleware
 from cache_proxy.backends import Backend
 from cache_proxy.backends.contract import random_entries
+from cache_proxy.calls import Call
 from cache_proxy.cli import main
 from cache_proxy.core.wire import controls, embeddings, rerank
 from cache_proxy.errors import StoreError
+from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Story
 from cache_proxy.reporting.logs import fields
+from cache_proxy.reporting.unsettled import UnsettledLog
 from cache_proxy.settings import OwnSettings, redis
 from cache_proxy.settings.caching import TYPES
 from cache_proxy.settings.plugins import GROUP, OURS
@@ -84,10 +90,17 @@ def test_every_cache_control_is_on_the_servers_page() -> None:
 
 
 def test_every_field_of_the_log_line_is_on_the_operations_page() -> None:
-    receipt = Story("id", "embeddings", "master", 0.0, outcome_unknown=1, user="u", tags=("t",)).end(
-        status=200, latency=0.1, bytes_out=1, error="internal"
-    )
+    receipt = Story(
+        "id", "embeddings", "master", 0.0, outcome_unknown=1, tokens_unsettled=1, user="u", tags=("t",)
+    ).end(status=200, latency=0.1, bytes_out=1, error="internal")
     assert [name for name in fields(receipt) if f"`{name}`" not in page("docs/operations.md")] == []
+
+
+@pytest.mark.anyio
+async def test_every_field_of_an_unsettled_calls_line_is_on_the_operations_page() -> None:
+    lines: list[str] = []
+    await UnsettledLog("json", lines.append).unsettled(Call("id", "one", "m", Endpoint.RERANK, 1, 33, 0.0))
+    assert [name for name in orjson.loads(lines[0]) if f"`{name}`" not in page("docs/operations.md")] == []
 
 
 PAGES = {"demo": "demo", "standin": "demo"}
@@ -129,6 +142,15 @@ def test_every_option_of_the_demo_and_the_stand_in_is_on_their_page() -> None:
 def test_every_fault_has_its_measured_row_on_the_operations_page() -> None:
     written = page("docs/operations.md").partition(BEGIN)[2].partition(END)[0]
     assert re.findall(r"^\| `([a-z_]+)` \|", written, re.MULTILINE) == list(SCENARIOS)
+
+
+def test_every_store_has_its_row_of_kills_and_none_of_them_a_flaw() -> None:
+    written = page("docs/economy.md").partition(kills.BEGIN)[2].partition(kills.END)[0]
+    rows = [line.strip("| ").split(" | ") for line in written.splitlines() if line.startswith("|")]
+    measured = [dict(zip(kills.COLUMNS, row, strict=True)) for row in rows[2:]]
+    assert [row["store"] for row in measured] == [store.told for store in STORES.values()]
+    faultless = {"kills": "100", "wrong": "0", "not 200": "0", "without the unavoidable": "1.000"}
+    assert [{name: row[name] for name in faultless} for row in measured] == [faultless] * len(STORES)
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -193,7 +215,7 @@ def test_what_can_be_asked_of_every_backend_is_on_its_page() -> None:
     text = page("docs/writing-a-backend.md")
     verbs = [name for name in vars(Backend) if not name.startswith("_") and callable(getattr(Backend, name))]
     assert len(verbs) > 6
-    inner = {"get_strict", "forget"}  # only a wrapper of ours has more to say here than the default
+    inner = {"get_strict", "set_strict", "forget"}  # only a wrapper of ours has more to say here than the default
     assert [name for name in verbs if name not in inner and f"`{name}`" not in text] == []
     assert [key for key in OURS - {"type"} if f"`{key}`" not in text] == []
     assert [word for word in TYPES if f"`{word}`" not in text] == []

@@ -23,8 +23,9 @@ from cache_proxy.backends import (
     RedisClusterBackend,
     TieredBackend,
 )
-from cache_proxy.core.catalog import MODELS, Ranking
+from cache_proxy.core.catalog import BATCH_TOKENS, MODELS, Ranking
 from cache_proxy.core.names import Target
+from cache_proxy.errand import Sharing
 from cache_proxy.errors import ConfigError, ModelNotFound
 from cache_proxy.models import PICO, Endpoint, Failure
 from cache_proxy.receipts import Story
@@ -95,6 +96,33 @@ async def _memory(folder: Path) -> None:
     assert Wired(settings)._build()._renderings._max_bytes == 6 * MIB
     assert requests_bytes(settings) == MIB
     assert isinstance(build_store(with_own(folder, memory_mib=0)), GuardedBackend)
+
+
+async def _stale(folder: Path) -> None:
+    assert policy(with_own(folder, stale_if_error=90)).stale_if_error == 90
+
+
+def _sharing(folder: Path, **own: Any) -> Sharing:
+    return Wired(with_own(folder, **own))._build().means.sharing
+
+
+async def _coalescing(folder: Path) -> None:
+    ways = {way: _sharing(folder, coalesce=way) for way in ("all", "process", "none")}
+    assert {way: (made.joining, made.leases) for way, made in ways.items()} == {
+        "all": (True, True), "process": (True, False), "none": (False, False),
+    }  # fmt: skip
+    assert ways["none"].window == 0, "nobody travels with another"
+    claims = Wired(with_own(folder))._build().means.claims
+    assert claims.needed, "the store on disk has leases"
+    assert not Wired(with_own(folder, coalesce="process"))._build().means.claims.needed
+
+
+async def _lease(folder: Path) -> None:
+    assert _sharing(folder, lease_seconds=7).lease == 7
+
+
+async def _window(folder: Path) -> None:
+    assert _sharing(folder, batch_window_ms=20).window == 0.02
 
 
 async def _draining(folder: Path) -> None:
@@ -188,6 +216,10 @@ OWN: dict[str, Check] = {
     "store_write_timeout": _writing,
     "max_wait": _waiting,
     "cache_urls": _urls,
+    "coalesce": _coalescing,
+    "lease_seconds": _lease,
+    "batch_window_ms": _window,
+    "stale_if_error": _stale,
     "trust_env": _environment,
     "log_format": _log_form,
     "log_level": _log_level,
@@ -447,6 +479,12 @@ def _dropped(folder: Path) -> None:
     assert target(with_model(folder, additional_drop_params=["dimensions"])).dropped == {"dimensions"}
 
 
+def _batch_tokens(folder: Path) -> None:
+    assert target(with_model(folder)).batch_tokens == BATCH_TOKENS
+    assert target(with_model(folder, info={"max_batch_tokens": 500})).batch_tokens == 500
+    assert target(with_model(folder, tpm=90)).batch_tokens == 90, "more could never be sent"
+
+
 def _batch(folder: Path) -> None:
     assert target(with_model(folder, info={"max_embedding_batch_size": 32})).batch == 32
     assert target(with_model(folder, info={"max_embedding_batch_size": 4096})).batch == 512, "Jina's own limit holds"
@@ -470,6 +508,7 @@ DEPLOYMENT: dict[str, Check] = {
     "rpm": _reached("rpm", 7, rpm=7),
     "tpm": _reached("tpm", 700, tpm=700),
     "max_parallel_requests": _reached("max_parallel", 3, max_parallel_requests=3),
+    "parallel_everywhere": _reached("parallel_everywhere", True, max_parallel_requests=3),
     "timeout": _reached("timeout", 9.0, timeout=9),
     "num_retries": _reached("retries", 5, num_retries=5),
     "retries_after": _by_the_router(
@@ -489,6 +528,7 @@ DEPLOYMENT: dict[str, Check] = {
     "default_params": _defaults,
     "dropped": _dropped,
     "batch": _batch,
+    "batch_tokens": _batch_tokens,
     "extra_headers": _reached("headers", {"x-team": "search"}, extra_headers={"x-team": "search"}),
     "weight": _weight,
     "order": _reached("order", 2, order=2),

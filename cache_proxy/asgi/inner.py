@@ -89,7 +89,7 @@ class Inner:
 
 
 class Connection:
-    """What a lane sends through (:class:`cache_proxy.upstream.lanes.Connection`)."""
+    """What a lane sends through (:class:`cache_proxy.upstream.lane.Connection`)."""
 
     def __init__(self, inner: Inner, deployment: Deployment) -> None:
         self._inner = inner

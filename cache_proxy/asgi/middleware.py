@@ -22,7 +22,7 @@ from cache_proxy.asgi.refused import Refused
 from cache_proxy.errors import CacheProxyError, ConfigError
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.settings import APP, Settings, load
-from cache_proxy.upstream.lanes import Connection
+from cache_proxy.upstream.lane import Connection
 from cache_proxy.wiring import MIB, Wired, over_http
 
 log = logging.getLogger("cache_proxy")

@@ -111,7 +111,8 @@ class Operations:
         if not isinstance(inner, GuardedBackend):
             return {"type": inner.name, "status": "healthy"}
         status = "degraded" if inner.ailing else "healthy"
-        return {"type": inner.name, "status": status, "breaker": inner.state, "failures": dict(inner.failures)}
+        failures, leases = dict(inner.failures), dict(engine.means.claims.counts)
+        return {"type": inner.name, "status": status, "breaker": inner.state, "failures": failures, "leases": leases}
 
 
 async def _json(exchange: Exchange, value: Json, status: int = 200) -> None:

@@ -23,6 +23,8 @@ class Asked(NamedTuple):
     target: Target
     controls: Controls
     seats: tuple[Key, ...]
+    scope: bytes
+    """What all its items share: requests of one scope ask the same of their items."""
 
 
 def understand(
@@ -44,7 +46,7 @@ def understand(
     if endpoint not in policy.endpoints:
         controls = Controls(read=False, store=False, only_if_cached=controls.only_if_cached)
     scope = keys.scope(ask, target.identity, (policy.namespace, controls.namespace))
-    return Asked(name, ask, view, target, controls, keys.seats(ask, scope))
+    return Asked(name, ask, view, target, controls, keys.seats(ask, scope), scope)
 
 
 def endpoint_of(body: Mapping[str, Json]) -> Endpoint:
@@ -64,6 +66,14 @@ def keeping(asked: Asked, policy: Policy, *, remote: bool) -> float | None:
         return ttl
     url_ttl = policy.url_ttl or 0.0
     return url_ttl if ttl is None else min(ttl, url_ttl)
+
+
+def store_ttl(kept: float | None, policy: Policy) -> float | None:
+    """After how many seconds a store may forget an answer that may be kept for so many; ``None``: whenever it likes.
+
+    The entry itself expires earlier: in between it may stand in for an upstream that fails.
+    """
+    return kept + policy.stale_if_error if kept else kept
 
 
 def is_remote(asked: Asked, items: tuple[Item, ...]) -> bool:

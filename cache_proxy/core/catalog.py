@@ -19,6 +19,10 @@ NANO_PRICE = 2 * PICO // 10**8
 BATCH_LIMIT = 512
 """Items a call may hold (Jina answers 422 above it)."""
 
+BATCH_TOKENS = 1_000_000
+"""Estimated tokens a call may hold. Jina documents no limit for a call; this is what its Free plan allows in a minute,
+so that a larger call could only be refused."""
+
 
 class Ranking(Enum):
     """Whether a document's score depends on the other documents."""

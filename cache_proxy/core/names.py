@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-from cache_proxy.core.catalog import BATCH_LIMIT, Model
+from cache_proxy.core.catalog import BATCH_LIMIT, BATCH_TOKENS, Model
 from cache_proxy.errors import ModelNotFound
 from cache_proxy.models import Deployment, Json
 
@@ -18,7 +18,7 @@ class Target:
 
     ``model`` is the upstream's name, ``identity`` what tells this upstream's answers from another's, ``defaults`` are
     request fields the operator set for the name and ``dropped`` those that are left out, ``batch`` is the most inputs
-    its deployments take in a call.
+    its deployments take in a call and ``batch_tokens`` the most tokens, as far as they can be estimated.
     """
 
     model: str
@@ -27,7 +27,10 @@ class Target:
     deployments: tuple[Deployment, ...]
     defaults: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
     batch: int = BATCH_LIMIT
+    batch_tokens: int = BATCH_TOKENS
     dropped: frozenset[str] = frozenset()
+    merges: bool = True
+    """Whether requests for it may travel in one call. An app in this process gathers them better by itself."""
 
 
 class Names:

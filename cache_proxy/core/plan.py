@@ -1,12 +1,18 @@
 """The decisions over a request, as plain functions of plain values: what is a hit, what must be paid, what was told."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar
 
 from cache_proxy.core.spend import estimate, split
+from cache_proxy.errors import UpstreamError, UpstreamRefused
 from cache_proxy.models import Ask, Controls, Entry, Item, Key, Plan, Reply, Shape
 from cache_proxy.receipts import Counts
+
+T = TypeVar("T")
+
+_OUTAGES = frozenset({402, 403, 429})
 
 
 def plan(seats: tuple[Key, ...], found: Mapping[Key, Entry], controls: Controls, now: float) -> Plan:
@@ -29,6 +35,36 @@ def is_fresh(entry: Entry, controls: Controls, now: float) -> bool:
     return controls.max_age is None or now - entry.created_at <= controls.max_age
 
 
+def is_outage(error: UpstreamError) -> bool:
+    """Whether the upstream failed, and did not refuse what was asked of it or who asked.
+
+    RFC 5861 section 4 means 500, 502, 503 and 504. 402, 403 and 429 are what Jina says where the account has no money
+    or too many calls were made: nothing that this caller has done or can mend.
+    """
+    if isinstance(error, UpstreamRefused):
+        return not error.personal and (error.status in _OUTAGES or error.status >= 500)
+    return True
+
+
+def stand_ins(
+    plan: Plan, found: Mapping[Key, Entry], controls: Controls, allowed: float, now: float
+) -> Mapping[Key, Entry]:
+    """Entries in place of all misses that expired at most ``allowed`` seconds ago. Empty unless every miss has one.
+
+    A cache may serve stale answers where its configuration says so (RFC 9111 section 4.2.4), and where an error would
+    be the answer otherwise (RFC 5861 section 4). Who sends ``max-age`` does not wish for a stale one (RFC 9111 section
+    5.2.1.1; LiteLLM's ``s-maxage`` says the same here); for who sends ``no-cache`` (5.2.1.4) nothing was looked up.
+    """
+    if not allowed or controls.max_age is not None:
+        return {}
+    stale = {key: found[key] for key in plan.misses if key in found and _is_within(found[key], allowed, now)}
+    return stale if len(stale) == len(plan.misses) else {}
+
+
+def _is_within(entry: Entry, allowed: float, now: float) -> bool:
+    return entry.expires_at is None or now <= entry.expires_at + allowed
+
+
 def items_of(ask: Ask, seats: Sequence[Key]) -> dict[Key, tuple[Item, ...]]:
     """The items behind each key: one, or all of them where they must be kept together."""
     if ask.shape is Shape.EACH:
@@ -36,10 +72,21 @@ def items_of(ask: Ask, seats: Sequence[Key]) -> dict[Key, tuple[Item, ...]]:
     return {seats[0]: ask.items}
 
 
-def batches(keys: Sequence[Key], limit: int) -> Iterator[tuple[Key, ...]]:
-    """The keys in calls of at most ``limit`` items."""
-    for start in range(0, len(keys), limit):
-        yield tuple(keys[start : start + limit])
+def batches(things: Iterable[T], weigh: Callable[[T], int], limit: int, most: int) -> Iterator[list[T]]:
+    """These things in order, in batches of at most ``limit`` that weigh at most ``most`` together. One that weighs more
+    by itself is alone.
+    """
+    batch: list[T] = []
+    weight = 0
+    for thing in things:
+        heavy = weigh(thing)
+        if batch and (len(batch) >= limit or weight + heavy > most):
+            yield batch
+            batch, weight = [], 0
+        batch.append(thing)
+        weight += heavy
+    if batch:
+        yield batch
 
 
 def entries(reply: Reply, ask: Ask, items: Sequence[Item], now: float, ttl: float | None) -> list[Entry]:
@@ -98,6 +145,12 @@ def cache_status(counts: Counts, controls: Controls, *, stored: bool) -> str:
     if counts.joined and not counts.misses:
         told += "; collapsed"
     return f"cache-proxy; {told}; {detail(counts)}"
+
+
+def stale_status(counts: Counts, error: UpstreamError) -> str:
+    """The ``Cache-Status`` of a request that expired entries answer, for the upstream failed (RFC 9211 section 2.2)."""
+    status = f"; fwd-status={error.status}" if isinstance(error, UpstreamRefused) else ""
+    return f"cache-proxy; fwd=stale{status}; {detail(counts)}"
 
 
 def detail(counts: Counts) -> str:

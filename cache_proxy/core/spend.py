@@ -1,12 +1,22 @@
 """Tokens and money: integers only, and parts that add up exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from cache_proxy.models import PICO, Item, Kind
 
 IMAGE_ESTIMATE = 4000
 """About what a picture cost on CLIP in 2024 and 2025; only used to share out a total that is known."""
+
+TEXT_EXTRA = 32
+"""Tokens of a text that are not in it: marks, a task's words, the fixed length of a ColBERT query."""
+
+CONTEXT = 32768
+"""The most tokens that any model of the catalog which takes pictures reads as one input: one picture, page, sound, film
+or mixture of them can not cost more."""
+
+PDF_PAGES = 100
+"""As many pages as a PDF may be taken to have; the longest that was seen had 41."""
 
 
 def estimate(item: Item) -> int:
@@ -19,6 +29,26 @@ def estimate(item: Item) -> int:
     if item.kind is Kind.TOKENS:
         return max(1, len(item.content) // 8)
     return IMAGE_ESTIMATE
+
+
+def bound(item: Item) -> int:
+    """The most tokens that an item can cost, for calls of which nobody knows what they did.
+
+    No tokenizer makes more tokens of a text than it has bytes. What is not text has a flat rate, as far as is known.
+    """
+    if item.kind is Kind.TEXT:
+        return len(item.content) + TEXT_EXTRA
+    if item.kind is Kind.TOKENS:
+        return len(item.wire) + TEXT_EXTRA
+    if item.kind is Kind.PDF:
+        return PDF_PAGES * CONTEXT
+    # What has a form that nobody here knows may hold texts.
+    return CONTEXT + (len(item.content) if item.kind is Kind.OTHER else 0)
+
+
+def call_bound(items: Iterable[Item], query: Item | None = None) -> int:
+    """The most tokens that a call can cost. A query is billed once a call."""
+    return sum(map(bound, items)) + (0 if query is None else bound(query))
 
 
 def split(total: int, weights: Sequence[int]) -> list[int]:

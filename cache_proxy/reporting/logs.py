@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -32,7 +32,7 @@ def fields(receipt: Receipt) -> dict[str, Any]:
     """The line's fields. Amounts are decimal strings, so that nothing rounds them; absent ones are left out."""
     counts = receipt.counts
     line: dict[str, Any] = {
-        "time": _time(receipt.started_at),
+        "time": at(receipt.started_at),
         "event": "request",
         "request_id": receipt.request_id,
         "who": receipt.who,
@@ -57,32 +57,30 @@ def fields(receipt: Receipt) -> dict[str, Any]:
     return line
 
 
-_SOMETIMES = ("outcome_unknown", "error", "user", "tags")
+_SOMETIMES = ("outcome_unknown", "tokens_unsettled", "error", "user", "tags")
 _sometimes = attrgetter(*_SOMETIMES)
 
 
-def _time(at: float) -> str:
-    """ISO 8601 to the millisecond."""
-    second = int(at)
-    return f"{_second(second)}.{int((at - second) * 1000):03d}+00:00"
+def at(moment: float) -> str:
+    """ISO 8601 to the millisecond, of seconds since the epoch."""
+    second = int(moment)
+    return f"{_second(second)}.{int((moment - second) * 1000):03d}+00:00"
 
 
 @lru_cache(maxsize=8)
-def _second(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def as_json(receipt: Receipt) -> str:
-    """The line for machines."""
-    return orjson.dumps(fields(receipt)).decode()
+def as_json(line: Mapping[str, Any]) -> str:
+    """A line for machines."""
+    return orjson.dumps(line).decode()
 
 
-def as_text(receipt: Receipt) -> str:
-    """The line for people."""
-    line = fields(receipt)
-    time = line.pop("time")
-    line.pop("event")
-    return f"{time} " + " ".join(f"{name}={_quoted(value)}" for name, value in line.items() if value != "")
+def as_text(line: Mapping[str, Any]) -> str:
+    """A line for people. What most lines are about is not said."""
+    told = {name: value for name, value in line.items() if value != "" and (name, value) != ("event", "request")}
+    return f"{told.pop('time')} " + " ".join(f"{name}={_quoted(value)}" for name, value in told.items())
 
 
 def _quoted(value: Any) -> str:
@@ -91,7 +89,7 @@ def _quoted(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) else orjson.dumps(value).decode()
 
 
-FORMATS: dict[str, Callable[[Receipt], str]] = {"json": as_json, "console": as_text}
+FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {"json": as_json, "console": as_text}
 
 
 class RequestLog:
@@ -104,7 +102,7 @@ class RequestLog:
 
     def record(self, receipt: Receipt) -> None:
         """Write one line."""
-        self._write(self._form(receipt))
+        self._write(self._form(fields(receipt)))
 
 
 class Lines(Protocol):

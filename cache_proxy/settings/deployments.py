@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from cache_proxy.core.catalog import BATCH_LIMIT
+from cache_proxy.core.catalog import BATCH_LIMIT, BATCH_TOKENS
 from cache_proxy.errors import ConfigError
 from cache_proxy.models import Failure
 from cache_proxy.settings.entries import LiteLLMParams, ModelEntry, ModelInfo
@@ -52,6 +52,9 @@ class DeploymentSettings:
     rpm: int | None = None
     tpm: int | None = None
     max_parallel_requests: int = DEFAULT_PARALLEL
+    parallel_everywhere: bool = False
+    """The operator set ``max_parallel_requests``: it holds for all workers and hosts together. Our default is a guess
+    and holds for each worker."""
     timeout: float = DEFAULT_TIMEOUT
     num_retries: int = DEFAULT_RETRIES
     retries_after: Mapping[Failure, int] = field(default_factory=dict)
@@ -76,6 +79,8 @@ class DeploymentSettings:
     order: int | None = None
     batch: int = BATCH_LIMIT
     """Most items in one call."""
+    batch_tokens: int = BATCH_TOKENS
+    """Most tokens in one call, as far as they can be estimated."""
     any_name: bool = False
     """A base URL was given in the file, so a wildcard also takes names that are not Jina's."""
 
@@ -120,6 +125,7 @@ def deployment(entry: ModelEntry, at: int, document: Document, environ: Mapping[
         weight=params.weight or 0.0,
         order=params.order,
         batch=min(info.max_embedding_batch_size or BATCH_LIMIT, BATCH_LIMIT),
+        batch_tokens=min(info.max_batch_tokens or BATCH_TOKENS, first(params.tpm, entry.tpm, info.tpm) or BATCH_TOKENS),
         any_name=bool(_given_base(params)),
         **limits(entry, path, document, environ),
     )

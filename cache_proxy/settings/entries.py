@@ -29,9 +29,14 @@ class LiteLLMParams(RequestParams):
         default=None, min_length=1, description="The entry of credential_list whose values count where none is here."
     )
     custom_llm_provider: str | None = Field(default=None, description="The provider, where the name has no prefix.")
-    rpm: Count | None = Field(default=None, description="Most requests a minute to this deployment.")
-    tpm: Count | None = Field(default=None, description="Most tokens a minute to this deployment.")
-    max_parallel_requests: Unset | None = Field(default=None, description="Most calls at a time to this deployment.")
+    rpm: Count | None = Field(
+        default=None, description="Most requests a minute to this deployment, of all workers that share the store."
+    )
+    tpm: Count | None = Field(default=None, description="Most tokens a minute to this deployment, likewise.")
+    max_parallel_requests: Unset | None = Field(
+        default=None,
+        description="Most calls at a time to this deployment, likewise. Where nobody sets it: 32 of each worker.",
+    )
     timeout: Unset | None = Field(default=None, description="Seconds a call to this deployment may take.")
     request_timeout: Unset | None = Field(default=None, description="The same as timeout.")
     num_retries: Tries | None = Field(default=None, description=RETRIES)
@@ -79,6 +84,10 @@ class ModelInfo(Section):
     blocked: bool | None = Field(default=None, description="The deployment is skipped.")
     max_embedding_batch_size: Count | None = Field(
         default=None, description="Most inputs or documents in a call, at most 512: larger requests are split."
+    )
+    max_batch_tokens: Count | None = Field(
+        default=None,
+        description="Most tokens in a call, by estimate, and never more than tpm: larger requests are split.",
     )
     cooldown_time: Unset | None = Field(default=None, description="The same as litellm_params.cooldown_time.")
     allowed_fails: Tries | None = Field(default=None, description=FAILS)

@@ -242,7 +242,7 @@ IGNORED: Mapping[str, Reasons] = MappingProxyType({
             "admission_queue_timeout_seconds", "disable_retry_on_max_parallel_request_limit_error",
             "fail_closed_rate_limit_enforcement", "token_rate_limit_type",
         ),
-        "limits and rests are each worker's own": ("coordination_redis",),
+        "limits are kept in the cache's store": ("coordination_redis",),
         "what was paid for is delivered": ("max_response_size_mb", "cancel_on_disconnect"),
         "pass-through routes are not served": ("pass_through_*", "use_client_credentials_pass_through_routes"),
         _HEALTH: (

@@ -41,6 +41,11 @@ def limits(entry: ModelEntry, path: str, document: Document, environ: Mapping[st
     """Fields of ``DeploymentSettings``. Raises ``ConfigError``."""
     params, router, common = entry.litellm_params, document.router_settings, document.litellm_settings
     at_app = _at_app(params)
+    parallel = _first_above_0(
+        params.max_parallel_requests,
+        router.default_max_parallel_requests,
+        document.general_settings.max_parallel_requests,
+    )
     return {
         "timeout": _first_above_0(
             params.timeout,
@@ -49,14 +54,8 @@ def limits(entry: ModelEntry, path: str, document: Document, environ: Mapping[st
             router.timeout,
             APP_TIMEOUT if at_app else DEFAULT_TIMEOUT,
         ),
-        "max_parallel_requests": int(
-            _first_above_0(
-                params.max_parallel_requests,
-                router.default_max_parallel_requests,
-                document.general_settings.max_parallel_requests,
-                APP_PARALLEL if at_app else DEFAULT_PARALLEL,
-            )
-        ),
+        "max_parallel_requests": int(parallel or (APP_PARALLEL if at_app else DEFAULT_PARALLEL)),
+        "parallel_everywhere": parallel is not None,
         "verify": _verify(params, path, document, environ),
         **_retries(entry, document),
         **_rests(params, entry.model_info, document),

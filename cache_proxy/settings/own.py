@@ -39,10 +39,34 @@ class OwnSettings(BaseModel):
         ge=0,
         description="Seconds a call may wait for room within rpm, tpm or max_parallel_requests; then 429.",
     )
+    coalesce: Literal["all", "process", "none"] = Field(
+        default="all",
+        description="Whether a request waits for an item that another is already paying for: one of any process that "
+        "shares the store (all), one of its own process, or nobody's (none).",
+    )
+    lease_seconds: float = Field(
+        default=5.0,
+        ge=0.5,
+        le=300,
+        description="Seconds after which others pay for an item whose payer was killed. A payer that lives renews it.",
+    )
+    batch_window_ms: float = Field(
+        default=5.0,
+        ge=0,
+        le=1000,
+        description="Milliseconds that misses wait for others to travel with, while a call of their kind is under way. "
+        "0: they never wait.",
+    )
     cache_urls: float | Literal[False] = Field(
         default=False,
         description="Seconds for which an image or PDF given by URL is cached, or false for never: "
         "what a URL points to may change.",
+    )
+    stale_if_error: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds after its ttl for which an answer is kept and served where Jina fails, if all that is "
+        "missing can be answered so. 0: never.",
     )
     drain_seconds: float = Field(
         default=30.0,

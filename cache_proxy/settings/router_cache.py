@@ -13,7 +13,7 @@ MORE = "cache_kwargs"
 def lifted(raw: dict[str, Any], environ: Mapping[str, str], notes: Notes) -> dict[str, Any]:
     """The document with the router's Redis as its cache, where it is meant as one; otherwise its keys are noted.
 
-    LiteLLM keeps its limits and rests there, too. Here those are each worker's own.
+    LiteLLM keeps its limits and rests there, too. Here limits are kept in the cache's store, and rests by each worker.
     """
     router = raw.get("router_settings")
     if not isinstance(router, Mapping):
@@ -28,7 +28,7 @@ def lifted(raw: dict[str, Any], environ: Mapping[str, str], notes: Notes) -> dic
         return {**raw, "router_settings": kept, "litellm_settings": section}
     for key in (*WORDS, MORE):
         if router.get(key) is not None:
-            notes.add(f"router_settings.{key} is not acted on here: limits and rests are each worker's own")
+            notes.add(f"router_settings.{key} is not acted on here: limits are kept in the cache's store")
     return {**raw, "router_settings": kept}
 
 

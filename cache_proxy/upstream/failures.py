@@ -1,9 +1,15 @@
-"""What kind of failure an error of the upstream is."""
+"""What kind of failure an error of the upstream is, and what its status says about money."""
 
 from collections.abc import Mapping
 
 from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamRefused
 from cache_proxy.models import Failure
+
+FREE = frozenset({429, 503})
+"""Statuses of calls that were not billed and may go better in a moment."""
+
+KEY_REFUSED = frozenset({401, 402, 403})
+"""Statuses that are about the key a call was made with."""
 
 _BY_STATUS: Mapping[int, Failure] = {
     401: Failure.AUTHENTICATION,

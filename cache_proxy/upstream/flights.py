@@ -1,8 +1,8 @@
-"""Flights: one trip per key in this process. Whoever asks for a key that is under way waits for that trip.
+"""Flights: each key that is being fetched by this process, once.
 
-A trip runs in a task of its own and outlives whoever started it, even where everything is told to end: the answer is
-being paid for, so it comes home and is kept even if nobody waits any more, and a caller that leaves harms nobody who
-stays.
+Whoever misses a key that is under way waits for its flight. The work that brings flights home runs in tasks of its own
+and outlives whoever began it, even where everything is told to end: the answer is being paid for, so it comes home and
+is kept even if nobody waits any more, and a caller that leaves harms nobody who stays.
 
 A key counts as under way until its value is in the store *and* every request that looked it up before that is answered:
 a look-up that left before the value arrived and returns after it must still find it here. So there is no moment in
@@ -11,52 +11,109 @@ which a key that is paid for is neither stored nor under way, and nothing is pai
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from cache_proxy import lasting
 from cache_proxy.models import Deployment, Entry, Key
 
+Caller = object
+"""Whoever leads flights: one for each request, compared by identity."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Landed:
-    """What a trip brought: an entry for each of its keys, what the upstream billed for all of them, how it went."""
 
-    entries: Mapping[Key, Entry]
-    tokens: int
+@dataclass(slots=True, eq=False)
+class Bill:
+    """What one upstream call cost, and whom, as it is told to those whose flights it carried.
+
+    ``shares`` are the tokens that each caller bears; they add up to what was billed. ``bearer`` is the caller who is
+    told of what can not be shared out.
+    """
+
+    keys: frozenset[Key]
+    bearer: Caller
+    shares: Mapping[Caller, int] = field(default_factory=dict)
     unknown: int = 0
+    """Calls on its way that may have been billed without an answer."""
+    unsettled: int = 0
+    """The most tokens that those can have cost."""
     stored: bool = False
 
 
-Land = Callable[[Landed], None]
-Fly = Callable[[Land], Awaitable[None]]
-"""Fetches the values, hands them to ``land``, and returns once they are kept."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Landed:
+    """The end of a flight: an entry, and the bill of the call that brought it; ``None`` if another process has that."""
+
+    entry: Entry
+    bill: Bill | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trip:
-    """One upstream call for some keys, and the promise of what it brings."""
+class Fallen:
+    """The end of a flight that brought nothing, and the bill of the call that failed, if it was this process's."""
 
-    keys: frozenset[Key]
-    via: tuple[Deployment, ...]
-    landing: "asyncio.Future[Landed]" = field(repr=False)
+    error: Exception
+    bill: Bill | None = None
 
-    async def wait(self) -> Landed:
-        """What it brings, or the error it ended with. Leaving early does not disturb it."""
-        return await asyncio.shield(self.landing)
+
+Outcome = Landed | Fallen
+
+
+class Flight:
+    """One key on its way. ``via`` are the deployments it may come from: who joins may have others, and then a failure
+    is not his.
+    """
+
+    __slots__ = ("_landing", "key", "leader", "via")
+
+    def __init__(self, key: Key, leader: Caller, via: tuple[Deployment, ...]) -> None:
+        self.key = key
+        self.leader = leader
+        self.via = via
+        self._landing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"Flight({self.key.hex()[:8]}, {'landed' if self.done else 'under way'})"
+
+    @property
+    def done(self) -> bool:
+        """Whether its end is known."""
+        return self._landing.done()
+
+    @property
+    def brought(self) -> Entry | None:
+        """The entry that it ended with."""
+        if not self.done or self._landing.cancelled():
+            return None
+        outcome = self._landing.result()
+        return outcome.entry if isinstance(outcome, Landed) else None
+
+    async def wait(self) -> Outcome:
+        """How it ends. Leaving early does not disturb it."""
+        return await asyncio.shield(self._landing)
+
+    def end(self, outcome: Outcome) -> None:
+        """Tell all who wait; only the first end counts."""
+        if not self._landing.done():
+            self._landing.set_result(outcome)
+
+    def give_up(self) -> None:
+        """Everything ends, and it is not home: whoever still waits is cancelled."""
+        self._landing.cancel()
 
 
 class Flights:
-    """The trips under way."""
+    """The flights under way, and the tasks that bring them home."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Key, Trip] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        # Look-ups are numbered as they begin; a trip that ended lingers for those that began before.
+        self._under_way: dict[Key, Flight] = {}
+        self._abroad: set[Flight] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        # Look-ups are numbered as they begin; a flight that is over lingers for those that began before.
         self._count = 0
         self._looking: dict[int, None] = {}
-        self._lingering: deque[tuple[int, Trip]] = deque()
+        self._lingering: deque[tuple[int, Flight]] = deque()
         self._purges = 0
         self._purged: dict[Key, int] = {}
         self._all_purged = 0
@@ -79,7 +136,7 @@ class Flights:
             self._unregister(self._lingering.popleft()[1])
 
     def purge(self, keys: Collection[Key] | None) -> None:
-        """Nobody joins these keys (``None``: any key) any more, and trips that departed before do not keep them."""
+        """Nobody joins these keys (``None``: any key) any more, and flights that began before do not keep them."""
         self._purges += 1
         if keys is None:
             self._all_purged = self._purges
@@ -90,82 +147,69 @@ class Flights:
 
     @property
     def purges(self) -> int:
-        """How many purges there were; a trip remembers it when it departs."""
+        """How many purges there were; who is about to store something remembers it when he begins."""
         return self._purges
 
     def is_purged(self, key: Key, since: int) -> bool:
         """Whether this key was purged after that many purges."""
         return self._all_purged > since or self._purged.get(key, 0) > since
 
-    def under_way(self, key: Key) -> Trip | None:
-        """The trip that brings this key, if there is one."""
+    def under_way(self, key: Key) -> Flight | None:
+        """The flight that brings this key, if there is one to join."""
         return self._under_way.get(key)
 
-    def depart(
+    def begin(
         self,
         keys: Sequence[Key],
-        fly: Fly,
+        leader: Caller,
         *,
         shared: bool = True,
         private: Collection[Key] = (),
         via: tuple[Deployment, ...] = (),
-    ) -> Trip:
-        """Start a trip. Others may join it, but for its ``private`` keys, unless it is not ``shared``.
+    ) -> list[Flight]:
+        """A flight for each of these keys. Others may join them, but for ``private`` keys, unless not ``shared``.
 
-        ``via`` are the deployments it may go to: who joins may have others, and then its failure is not his.
+        Whoever begins flights sees to it that each is ended and then :meth:`over`.
         """
-        trip = Trip(frozenset(keys), via, asyncio.get_running_loop().create_future())
-        # A trip nobody waits for may fail in silence: its error was told in the log of the call.
-        trip.landing.add_done_callback(lambda landing: landing.cancelled() or landing.exception())
+        flights = [Flight(key, leader, via) for key in keys]
+        self._abroad.update(flights)
         if shared:
-            self._under_way.update({key: trip for key in keys if key not in private})
-        task = lasting.start(self._run(trip, fly))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return trip
+            self._under_way.update({flight.key: flight for flight in flights if flight.key not in private})
+        return flights
 
-    async def _run(self, trip: Trip, fly: Fly) -> None:
-        def land(landed: Landed) -> None:
-            self._settle(trip, landed)
-
-        try:
-            await fly(land)
-        except Exception as error:
-            self._settle(trip, error)
-        finally:
-            self._end(trip)
-
-    def _end(self, trip: Trip) -> None:
-        if not trip.landing.done():
-            trip.landing.cancel()
-        if self._looking and not trip.landing.cancelled() and trip.landing.exception() is None:
-            self._lingering.append((self._count, trip))
-        else:
-            self._unregister(trip)
-        if len(self._tasks) <= 1:
-            # Nobody else is on the way who could ask about past purges.
+    def over(self, flights: Collection[Flight]) -> None:
+        """These have ended, and what they brought is kept where it will be."""
+        self._abroad.difference_update(flights)
+        for flight in flights:
+            if self._looking and flight.brought is not None:
+                self._lingering.append((self._count, flight))
+            else:
+                self._unregister(flight)
+        if not self._abroad:
+            # Nobody is on the way who could ask about past purges.
             self._purged.clear()
 
-    def _unregister(self, trip: Trip) -> None:
-        for key in trip.keys:
-            if self._under_way.get(key) is trip:
-                del self._under_way[key]
+    def _unregister(self, flight: Flight) -> None:
+        if self._under_way.get(flight.key) is flight:
+            del self._under_way[flight.key]
 
-    @staticmethod
-    def _settle(trip: Trip, outcome: Landed | Exception) -> None:
-        if trip.landing.done():
-            return
-        if isinstance(outcome, Exception):
-            trip.landing.set_exception(outcome)
-        else:
-            trip.landing.set_result(outcome)
+    def start(self, work: "Coroutine[Any, Any, None]") -> None:
+        """Run what brings flights home. It is waited for when everything ends, and must not raise."""
+        task = lasting.start(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self, patience: float) -> None:
-        """Wait up to ``patience`` seconds for the trips under way, then give up on the rest."""
-        tasks = set(self._tasks)
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=patience)
+        """Wait up to ``patience`` seconds until all are home, then give up on the rest."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + patience
+        while self._tasks and loop.time() < give_up_at:
+            # What is under way may start more.
+            await asyncio.wait(set(self._tasks), timeout=give_up_at - loop.time())
+        late = set(self._tasks)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        for flight in list(self._abroad):
+            flight.give_up()
+        self.over(list(self._abroad))

@@ -1,4 +1,4 @@
-"""Lanes: which deployment a call goes to, how many at once, how fast, and what is tried again.
+"""Lanes: which deployment a call goes to, and what is tried again.
 
 Retries, by what is known about money:
 
@@ -8,35 +8,27 @@ Retries, by what is known about money:
 - after the body was sent (time-out, lost connection, 500, 502, 504): at most once, counted as *outcome unknown*;
 - a 200: never, whatever it holds;
 - no room within ``rpm``, ``tpm`` or ``max_parallel``: only at another deployment of the group.
+
+A call whose outcome is unknown is told to the ledger before anything else is done about it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
+from cache_proxy.calls import Call, Ledger
 from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamRefused
-from cache_proxy.models import Deployment, Endpoint, Failure, Json
-from cache_proxy.upstream.failures import kind_of
-from cache_proxy.upstream.pace import Pace
-
-_FREE = frozenset({429, 503})
-_KEY_REFUSED = frozenset({401, 402, 403})
-Sleep = Callable[[float], Awaitable[None]]
+from cache_proxy.models import Deployment, Endpoint, Json
+from cache_proxy.upstream.counters import Counters
+from cache_proxy.upstream.doubts import Doubts, Load
+from cache_proxy.upstream.failures import FREE, KEY_REFUSED, kind_of
+from cache_proxy.upstream.lane import Connection, Lane
+from cache_proxy.upstream.slots import Sleep
 
 _BACKOFF = wait_exponential_jitter(multiplier=0.25, max=8.0, jitter=0.25)
-
-
-class Connection(Protocol):
-    """What a lane sends through; :class:`cache_proxy.upstream.client.Client` is the real one."""
-
-    async def post(self, endpoint: Endpoint, body: Mapping[str, Json]) -> bytes:
-        """The body of a 200, or an ``UpstreamError``."""
-
-    async def close(self) -> None:
-        """Let go of the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,98 +43,16 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An answer's bytes, and how many calls before it may have been billed without one."""
+    """An answer's bytes, and what is known of the calls it took.
+
+    ``call`` is the one that was answered: for the ledger, should its answer turn out to be none. ``unknown`` counts
+    those before it that may have been billed without an answer; they can have cost ``tokens_unsettled`` at most.
+    """
 
     answer: bytes
+    call: Call
     unknown: int = 0
-
-
-class Lane:
-    """One deployment: its connection, its limits, its luck so far."""
-
-    def __init__(
-        self, deployment: Deployment, connection: Connection, clock: Callable[[], float], sleep: Sleep
-    ) -> None:
-        self.deployment = deployment
-        self.connection = connection
-        self.in_flight = 0
-        self.calls = 0
-        self.failures = 0
-        self.rests_until = 0.0
-        self._clock = clock
-        self._sleep = sleep
-        self._slots = asyncio.Semaphore(deployment.max_parallel)
-        self._requests = Pace(deployment.rpm, clock) if deployment.rpm else None
-        self._tokens = Pace(deployment.tpm, clock) if deployment.tpm else None
-
-    async def call(self, endpoint: Endpoint, body: Mapping[str, Json], tokens: int, max_wait: float) -> bytes:
-        """Send as soon as there is room. Raises ``UpstreamBusy`` if that would take longer than ``max_wait``."""
-        self.in_flight += 1
-        self.calls += 1
-        try:
-            await self._wait_for_pace(tokens, max_wait)
-            await self._wait_for_slot(max_wait)
-            try:
-                return await self.connection.post(endpoint, body)
-            finally:
-                self._slots.release()
-        finally:
-            self.in_flight -= 1
-
-    async def _wait_for_pace(self, tokens: int, max_wait: float) -> None:
-        wait = self.wait(tokens)
-        if wait > max_wait:
-            raise UpstreamBusy("the rpm or tpm limit of this model is used up", retry_after=wait)
-        for pace, units in self._paces(tokens):
-            pace.take(units)
-        if wait:
-            await self._sleep(wait)
-
-    def wait(self, tokens: int) -> float:
-        """Seconds until a call of so many tokens is within ``rpm`` and ``tpm``."""
-        return max((pace.wait(units) for pace, units in self._paces(tokens)), default=0.0)
-
-    def _paces(self, tokens: int) -> list[tuple[Pace, int]]:
-        return [(pace, units) for pace, units in ((self._requests, 1), (self._tokens, tokens)) if pace]
-
-    async def _wait_for_slot(self, max_wait: float) -> None:
-        try:
-            async with asyncio.timeout(max_wait):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise UpstreamBusy("too many calls to this model are under way", retry_after=1.0) from None
-
-    def load(self) -> tuple[float, float]:
-        """What is under way, then what has been done so far, both for its weight."""
-        weight = self.deployment.weight
-        return self.in_flight / weight, self.calls / weight
-
-    def went_well(self) -> None:
-        """Forget earlier failures."""
-        self.failures = 0
-
-    def failed(self, error: UpstreamError) -> None:
-        """Rest after too many failures in a row, at once where the upstream refuses the key or says when to return.
-
-        What the operator allows of this kind of failure is obeyed in any case.
-        """
-        cooldown = self.deployment.cooldown
-        if isinstance(error, UpstreamBusy) or cooldown is None:
-            return
-        if isinstance(error, UpstreamRefused) and error.status not in _FREE | _KEY_REFUSED and error.status < 500:
-            return
-        self.failures += 1
-        rest = error.retry_after if isinstance(error, UpstreamRefused) else None
-        if self.failures > self._allowed(error, asked_to_rest=rest is not None):
-            self.rests_until = self._clock() + max(rest or 0.0, cooldown)
-            self.failures = 0
-
-    def _allowed(self, error: UpstreamError, *, asked_to_rest: bool) -> int:
-        """How many failures in a row are put up with, seen from this one."""
-        kind = kind_of(error)
-        if kind in self.deployment.allowed_fails_of:
-            return self.deployment.allowed_fails_of[kind]
-        return 0 if asked_to_rest or kind is Failure.AUTHENTICATION else self.deployment.allowed_fails
+    tokens_unsettled: int = 0
 
 
 class Lanes:
@@ -154,18 +64,40 @@ class Lanes:
         rules: Rules,
         clock: Callable[[], float],
         sleep: Sleep = asyncio.sleep,
+        *,
+        counters: Counters | None = None,
+        ledger: Ledger | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """``counters`` are those of the store: with them the limits hold for all processes that share it. ``ledger`` is
+        told of calls whose outcome is unknown; ``now`` is the time of day, ``clock`` one that is never set back."""
         self._connect = connect
         self._rules = rules
         self._clock = clock
         self._sleep = sleep
+        self._counters = counters
+        self._ledger = ledger
+        self._now = now
         self._lanes: dict[str, Lane] = {}
 
     async def send(
-        self, deployments: Sequence[Deployment], endpoint: Endpoint, body: Mapping[str, Json], tokens: int
+        self,
+        deployments: Sequence[Deployment],
+        endpoint: Endpoint,
+        body: Mapping[str, Json],
+        tokens: int,
+        *,
+        items: int = 1,
+        bound: int | None = None,
     ) -> Sent:
-        """The upstream's answer, tried again as the rules of this file say. Raises ``UpstreamError``."""
-        journey = _Journey([self._lane(deployment) for deployment in deployments], self._rules, self._clock)
+        """The upstream's answer, tried again as the rules of this file say. Raises ``UpstreamError``.
+
+        ``tokens`` is an estimate, ``bound`` the most that the call's ``items`` can cost, or the estimate where nobody
+        knows better.
+        """
+        load = Load(endpoint, body, tokens, items, tokens if bound is None else bound)
+        lanes = [self._lane(deployment) for deployment in deployments]
+        journey = _Journey(lanes, load, Doubts(self._ledger, self._now), self._rules, self._clock)
         retrying = AsyncRetrying(
             retry=retry_if_exception(journey.is_worth_another_try),
             wait=journey.pause,
@@ -174,8 +106,17 @@ class Lanes:
         )
         async for attempt in retrying:
             with attempt:
-                return Sent(await journey.attempt(endpoint, body, tokens), journey.unknown)
+                return await journey.attempt()
         raise AssertionError("tenacity ends with a result or an exception")
+
+    def longest(self, deployment: Deployment) -> float:
+        """Seconds that a call to it may take at most, with all its waits and retries."""
+        tries = 1 + max((deployment.retries, *deployment.retries_after.values()))
+        return tries * (deployment.timeout + self._rules.max_wait)
+
+    async def unsettled(self, call: Call) -> None:
+        """Tell the ledger of a call whose answer was none and does not say what it cost. Never raises."""
+        await Doubts(self._ledger, self._now).about(call)
 
     def resting(self) -> list[str]:
         """The deployments that are left alone just now."""
@@ -183,40 +124,57 @@ class Lanes:
         return [lane.deployment.id for lane in self._lanes.values() if lane.rests_until > now]
 
     async def close(self) -> None:
-        """Close every connection."""
-        await asyncio.gather(*(lane.connection.close() for lane in self._lanes.values()))
+        """Close every connection, and leave what is counted for all."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
     def _lane(self, deployment: Deployment) -> Lane:
         lane = self._lanes.get(deployment.id)
         if lane is None:
-            lane = self._lanes[deployment.id] = Lane(deployment, self._connect(deployment), self._clock, self._sleep)
+            connection = self._connect(deployment)
+            lane = Lane(deployment, connection, self._clock, self._sleep, self._counters)
+            self._lanes[deployment.id] = lane
         return lane
 
 
 class _Journey:
     """One call with its retries."""
 
-    def __init__(self, lanes: list[Lane], rules: Rules, clock: Callable[[], float]) -> None:
-        self.unknown = 0
+    def __init__(self, lanes: list[Lane], load: Load, doubts: Doubts, rules: Rules, clock: Callable[[], float]) -> None:
+        self._doubts = doubts
         self._lanes = lanes
+        self._load = load
         self._rules = rules
         self._clock = clock
         self._tried: list[Lane] = []
 
-    async def attempt(self, endpoint: Endpoint, body: Mapping[str, Json], tokens: int) -> bytes:
-        lane = self._choose(tokens)
+    async def attempt(self) -> Sent:
+        lane = self._choose(self._load.tokens)
         self._tried.append(lane)
         try:
-            answer = await lane.call(endpoint, body, tokens, self._rules.max_wait)
+            async with lane.room(self._load.tokens, self._rules.max_wait):
+                sent = await self._post(lane)
         except UpstreamError as error:
-            self.unknown += error.outcome_unknown
-            error.unknown_calls = self.unknown
+            error.unknown_calls, error.tokens_unsettled = self._doubts.calls, self._doubts.tokens
             if len(self._lanes) > 1:
                 # The only deployment of a name is never left alone: that would turn a hiccup into an outage.
                 lane.failed(error)
             raise
         lane.went_well()
-        return answer
+        return sent
+
+    async def _post(self, lane: Lane) -> Sent:
+        call = self._doubts.call(self._load, lane.deployment)
+        try:
+            answer = await lane.connection.post(self._load.endpoint, self._load.body)
+        except UpstreamError as error:
+            if error.outcome_unknown:
+                await self._doubts.about(call)
+            raise
+        except asyncio.CancelledError:
+            # Everything is told to end. What was sent may be billed all the same.
+            await self._doubts.about(call)
+            raise
+        return Sent(answer, call, self._doubts.calls, self._doubts.tokens)
 
     def _choose(self, tokens: int) -> Lane:
         """Of those not resting the one not tried yet, with room, of the lowest order, that did least for its weight."""
@@ -252,14 +210,14 @@ class _Journey:
             return self._has_another()
         if not isinstance(error, UpstreamError) or len(self._tried) > self._retries(error):
             return False
-        if isinstance(error, UpstreamRefused) and error.status in _KEY_REFUSED:
+        if isinstance(error, UpstreamRefused) and error.status in KEY_REFUSED:
             return self._has_another()
-        if isinstance(error, UpstreamRefused) and error.status in _FREE:
+        if isinstance(error, UpstreamRefused) and error.status in FREE:
             return self._comes_in_time(error)
         if isinstance(error, UpstreamRefused) and error.outcome_unknown:
-            return self.unknown <= 1 and self._comes_in_time(error)
+            return self._doubts.calls <= 1 and self._comes_in_time(error)
         if isinstance(error, UpstreamLost):
-            return self.unknown <= 1 or not error.outcome_unknown
+            return self._doubts.calls <= 1 or not error.outcome_unknown
         return False
 
     def _retries(self, error: UpstreamError) -> int:

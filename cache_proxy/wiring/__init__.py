@@ -5,18 +5,20 @@ import time
 from collections.abc import Callable
 
 from cache_proxy.backends.base import Backend
+from cache_proxy.calls import Ledger
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
-from cache_proxy.errand import Means
+from cache_proxy.errand import Means, Sharing
 from cache_proxy.errors import ConfigError
 from cache_proxy.models import Deployment, Endpoint, Policy
 from cache_proxy.receipts import Observer, Receipt
 from cache_proxy.reporting.logs import Lines, LoggerLines, RequestLog
 from cache_proxy.reporting.tally import Tally
+from cache_proxy.reporting.unsettled import UnsettledLog
 from cache_proxy.settings import APP, Settings
 from cache_proxy.upstream.client import Client
-from cache_proxy.upstream.flights import Flights
-from cache_proxy.upstream.lanes import Connection, Lanes, Rules
+from cache_proxy.upstream.lane import Connection
+from cache_proxy.upstream.lanes import Lanes, Rules
 from cache_proxy.wiring.loops import PerLoop
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
@@ -53,6 +55,7 @@ class Wired:
         # The first one is made here, so that settings of which no store can be made are refused at the start.
         self._spare: Backend | None = store(settings)
         self._observers = _observers(settings, self.tally, self._lines)
+        self._ledger = _ledger(settings, self._lines)
         if connect is None:
             _refuse_app(settings)
         self._connect = connect or over_http(settings)
@@ -80,9 +83,11 @@ class Wired:
 
     def _build(self) -> Engine:
         store, self._spare = self._spare or self._make_store(self.settings), None
-        lanes = Lanes(self._connect, _rules(self.settings), time.monotonic)
-        means = Means(store, lanes, Flights(), policy(self.settings), time.time)
+        lanes = Lanes(
+            self._connect, _rules(self.settings), time.monotonic, counters=store.counters, ledger=self._ledger
+        )
         renderings = Renderings(_renderings_bytes(self.settings))
+        means = Means.over(store, lanes, renderings, policy(self.settings), sharing=_sharing(self.settings))
         return Engine(names(self.settings), means, renderings, requests_bytes(self.settings))
 
     def record(self, receipt: Receipt) -> None:
@@ -127,6 +132,11 @@ def _observers(settings: Settings, tally: Tally, lines: Lines) -> tuple[Observer
     return (tally,) if form == "off" else (tally, RequestLog(form, lines))
 
 
+def _ledger(settings: Settings, lines: Lines) -> Ledger | None:
+    form = settings.own.log_format
+    return None if form == "off" else UnsettledLog(form, lines)
+
+
 def _refuse_app(settings: Settings) -> None:
     """Only the middleware has an app, and only where it was told to call it."""
     if any(one.api_base == APP for one in settings.deployments):
@@ -136,6 +146,16 @@ def _refuse_app(settings: Settings) -> None:
 def over_http(settings: Settings) -> Connect:
     """The usual way to a deployment."""
     return lambda deployment: Client(deployment, trust_env=settings.own.trust_env)
+
+
+def _sharing(settings: Settings) -> Sharing:
+    own = settings.own
+    return Sharing(
+        joining=own.coalesce != "none",
+        leases=own.coalesce == "all",
+        lease=own.lease_seconds,
+        window=own.batch_window_ms / 1000 if own.coalesce != "none" else 0.0,
+    )
 
 
 def _rules(settings: Settings) -> Rules:
@@ -153,4 +173,5 @@ def policy(settings: Settings) -> Policy:
         ttl=cache.ttl,
         url_ttl=settings.own.cache_urls or None,
         max_items=settings.own.max_items,
+        stale_if_error=settings.own.stale_if_error,
     )

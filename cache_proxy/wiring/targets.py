@@ -32,7 +32,9 @@ def names(settings: Settings) -> Names:
             members,
             first.default_params,
             min(member.batch for member in route.deployments),
+            min(member.batch_tokens for member in route.deployments),
             first.dropped,
+            merges=first.api_base != APP,
         )
 
     return Names(find, listed(settings))
@@ -63,6 +65,7 @@ def deployment(settings: DeploymentSettings) -> Deployment:
         api_key=reveal(settings.api_key),
         timeout=settings.timeout,
         max_parallel=settings.max_parallel_requests,
+        parallel_everywhere=settings.parallel_everywhere,
         rpm=settings.rpm,
         tpm=settings.tpm,
         retries=settings.num_retries,

@@ -1,7 +1,6 @@
 """What the headers tell of an answer, and what a caller may say about the cache."""
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from cache_proxy.asgi.middleware import CacheProxyMiddleware
 from cache_proxy.standin import StandIn
 from cache_proxy.wiring import Wired
-from tests.support import connect_to, proxy, settings_for
+from tests.support import connect_to, proxy, set_clock, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +120,7 @@ async def test_an_entry_is_stale_when_its_ttl_is_over(standin: StandIn, tmp_path
     wired = Wired(settings_for(tmp_path, document), connect=connect_to(standin))
     engine = await wired.open()
     now = 1_000_000.0
-    engine.means = replace(engine.means, clock=lambda: now)
+    set_clock(engine, lambda: now)
     transport = httpx.ASGITransport(CacheProxyMiddleware(_nowhere, wired=wired, auth="open"))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         await embed(client, "usual")

@@ -110,7 +110,8 @@ async def test_every_request_for_an_answer_has_one_line_however_it_ends(
         for _ in range(2):
             await client.post("/embeddings", json={"model": V3, "input": "a"})
         await client.post("/embeddings", json={"model": V3, "input": "a"}, headers={"cache-control": "only-if-cached"})
-    assert [(line["status"], line["error"]) for line in map(orjson.loads, lines)] == [
+    told = [line for line in map(orjson.loads, lines) if line["event"] == "request"]
+    assert [(line["status"], line["error"]) for line in told] == [
         (400, "invalid_json"),
         (422, "missing_field"),
         (404, "model_not_found"),
@@ -119,7 +120,50 @@ async def test_every_request_for_an_answer_has_one_line_however_it_ends(
         (502, "upstream_unreachable"),
         (504, "not_cached"),
     ]
-    assert [orjson.loads(line).get("outcome_unknown") for line in lines[-3:]] == [1, 1, None]
+    assert [line.get("outcome_unknown") for line in told[-3:]] == [1, 1, None]
+
+
+async def test_a_call_that_may_have_been_billed_has_a_line_of_its_own(
+    standin: StandIn, tmp_path: Path, lines: Kept
+) -> None:
+    async with logged(standin, tmp_path, lines) as client:
+        for text in ("abcd", "efgh"):
+            standin.fail_next(Fault("drop"))
+            assert (await client.post("/embeddings", json={"model": V3, "input": text})).status_code == 502
+    told = [line for line in map(orjson.loads, lines) if line["event"] == "call_unsettled"]
+    assert [orjson.loads(line)["event"] for line in lines] == ["call_unsettled", "request"] * 2
+    first, second = told
+    assert first.pop("time")
+    assert len(first.pop("call_id")) == 32
+    bound = first.pop("tokens_bound")
+    assert bound > 0
+    assert first == {
+        "event": "call_unsettled",
+        "deployment": "jina",
+        "upstream_model": V3,
+        "endpoint": "embeddings",
+        "items": 1,
+        "calls_so_far": 1,
+        "tokens_so_far": bound,
+    }
+    assert (second["calls_so_far"], second["tokens_so_far"]) == (2, 2 * bound)
+
+
+async def test_a_call_that_may_have_been_billed_is_told_to_people_by_its_name(
+    standin: StandIn, tmp_path: Path, lines: Kept
+) -> None:
+    async with logged(standin, tmp_path, lines, "console") as client:
+        standin.fail_next(Fault("drop"))
+        await client.post("/embeddings", json={"model": V3, "input": "a"})
+    assert " event=call_unsettled call_id=" in lines[0]
+    assert " event=" not in lines[1]
+
+
+async def test_where_the_log_is_off_so_is_that_of_calls(standin: StandIn, tmp_path: Path, lines: Kept) -> None:
+    async with logged(standin, tmp_path, lines, "off") as client:
+        standin.fail_next(Fault("drop"))
+        await client.post("/embeddings", json={"model": V3, "input": "a"})
+    assert lines == []
 
 
 async def test_the_line_for_people_has_the_same_fields(standin: StandIn, tmp_path: Path, lines: Kept) -> None:

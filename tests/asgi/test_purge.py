@@ -138,6 +138,7 @@ async def test_a_broken_store_costs_no_answer_but_never_claims_a_purge(standin: 
             answer = await client.post("/embeddings", json=A)
             assert answer.status_code == 200
             assert answer.headers["cache-status"].startswith("cache-proxy; fwd=miss; detail")
+            await wired.drain()
         for path, body in (("/cache/flushall", {}), ("/cache/delete", {"request": A})):
             refused = await client.post(path, json=body)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")

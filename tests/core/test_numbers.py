@@ -72,7 +72,10 @@ def test_the_shortest_float32_decimals_take_four_bytes_and_come_back_as_the_same
     assert numbers.write(value, "float") == text
 
 
-@given(st.lists(st.floats(-64, 64, width=32), min_size=1, max_size=20))
+@given(
+    # Between these the same number has two spellings, and the test above has chosen.
+    st.lists(st.floats(-64, 64, width=32).filter(lambda v: not 5e-7 < abs(v) < 1e-5), min_size=1, max_size=20)
+)
 def test_numbers_rounded_to_8_decimals_take_four_bytes_and_come_back_as_the_same_text(received: list[float]) -> None:
     text = orjson.dumps([round(value, 8) for value in received])
     value = parse(orjson.loads(text))

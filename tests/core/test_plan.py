@@ -1,14 +1,28 @@
 """The plan: hits and misses, what is fresh, how tokens are shared out, and what is told about it."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache_proxy.core.asked import Asked, keeping
-from cache_proxy.core.plan import batches, cache_status, count, entries, is_fresh, items_of, plan, usage
+from cache_proxy.core.asked import Asked, keeping, store_ttl
+from cache_proxy.core.plan import (
+    batches,
+    cache_status,
+    count,
+    entries,
+    is_fresh,
+    is_outage,
+    items_of,
+    plan,
+    stale_status,
+    stand_ins,
+    usage,
+)
 from cache_proxy.core.spend import estimate, split
+from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Controls, Endpoint, Entry, Kind, Policy, Reply, Text
 from cache_proxy.receipts import Counts
 from tests.core.asking import ask, embed, rank
@@ -52,12 +66,14 @@ def test_an_entry_is_fresh_until_it_expires_or_is_older_than_asked(
     assert (planned.hits, planned.misses) == (({A: entry}, ()) if fresh else ({}, (A,)))
 
 
-@given(st.lists(st.binary(min_size=1, max_size=2), max_size=40), st.integers(1, 9))
-def test_batches_hold_all_keys_in_order_and_none_too_many(keys: list[bytes], limit: int) -> None:
-    made = list(batches(keys, limit))
-    assert [key for batch in made for key in batch] == keys
+@given(st.lists(st.binary(min_size=1, max_size=9), max_size=40), st.integers(1, 9), st.integers(1, 30))
+def test_batches_hold_all_things_in_order_and_none_too_many(things: list[bytes], limit: int, most: int) -> None:
+    made = list(batches(things, len, limit, most))
+    assert [thing for batch in made for thing in batch] == things
     assert all(1 <= len(batch) <= limit for batch in made)
-    assert all(len(batch) == limit for batch in made[:-1])
+    assert all(len(batch) == 1 or sum(map(len, batch)) <= most for batch in made)
+    for batch, following in pairwise(made):
+        assert len(batch) == limit or sum(map(len, [*batch, following[0]])) > most, "no batch is cut short"
 
 
 @given(st.integers(0, 10**12), st.lists(st.integers(1, 10**6), min_size=1, max_size=30))
@@ -208,3 +224,75 @@ def test_an_endpoint_that_is_not_cached_is_passed_on_but_nothing_is_spent_agains
     assert ask(body, policy=off).controls == Controls(read=False, store=False)
     careful = ask(body, policy=off, cache_control="only-if-cached").controls
     assert careful == Controls(read=False, store=False, only_if_cached=True)
+
+
+# Expired entries in place of an upstream that fails ------------------------------------------------------------------
+
+EXPIRED = replace(ENTRY, expires_at=150.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed", "now", "controls", "served"),
+    [
+        ({A: EXPIRED}, 60.0, 150.0, PLAIN, True),
+        ({A: EXPIRED}, 60.0, 210.0, PLAIN, True),
+        ({A: EXPIRED}, 60.0, 210.1, PLAIN, False),
+        ({A: EXPIRED}, 0.0, 150.0, PLAIN, False),
+        ({}, 60.0, 150.0, PLAIN, False),
+        # Who limits the age does not wish for a stale answer, however young it is.
+        ({A: EXPIRED}, 60.0, 150.0, Controls(max_age=1000.0), False),
+        ({A: ENTRY}, 60.0, 150.0, Controls(max_age=10.0), False),
+        ({A: EXPIRED}, 60.0, 150.0, Controls(store=False), True),
+    ],
+)
+def test_an_expired_entry_stands_in_for_as_long_as_the_operator_says(
+    found: dict[bytes, Entry], allowed: float, now: float, controls: Controls, served: bool
+) -> None:
+    planned = plan((A,), found, controls, now)
+    assert planned.misses == (A,)
+    assert stand_ins(planned, found, controls, allowed, now) == (found if served else {})
+
+
+def test_expired_entries_stand_in_for_all_that_is_missing_or_for_nothing() -> None:
+    found = {A: EXPIRED, B: ENTRY}
+    assert stand_ins(plan((A, B, A), found, PLAIN, 200.0), found, PLAIN, 60.0, 200.0) == {A: EXPIRED}
+    assert stand_ins(plan((A, B, C), found, PLAIN, 200.0), found, PLAIN, 60.0, 200.0) == {}
+    found[C] = replace(EXPIRED, expires_at=100.0)
+    assert stand_ins(plan((A, B, C), found, PLAIN, 200.0), found, PLAIN, 60.0, 200.0) == {}, "one is too old"
+
+
+LOST, BUSY = UpstreamLost("x", outcome_unknown=False), UpstreamBusy("x", retry_after=1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "outage"),
+    [
+        *((UpstreamRefused(status, b""), True) for status in (402, 403, 429, 500, 502, 503, 504, 520, 524)),
+        *((UpstreamRefused(status, b""), False) for status in (400, 401, 404, 413, 418, 422)),
+        (LOST, True),
+        (BUSY, True),
+        (UpstreamNonsense("x"), True),
+    ],
+)
+def test_an_upstream_that_fails_is_told_from_one_that_refuses(error: UpstreamError, outage: bool) -> None:
+    assert is_outage(error) is outage
+
+
+def test_what_is_about_the_caller_himself_is_no_failure_whoever_hears_of_it() -> None:
+    error = UpstreamRefused(403, b"not you")
+    error.personal = True
+    assert not is_outage(error)
+    assert not is_outage(error.without_body())
+
+
+def test_a_stale_answer_is_told_with_the_status_that_it_stands_in_for() -> None:
+    told = 'detail="items=2 hit=2 miss=0 dup=0 joined=0"'
+    counts = Counts(2, hits=2)
+    assert stale_status(counts, UpstreamRefused(503, b"")) == f"cache-proxy; fwd=stale; fwd-status=503; {told}"
+    assert stale_status(counts, LOST) == stale_status(counts, BUSY) == f"cache-proxy; fwd=stale; {told}"
+
+
+@pytest.mark.parametrize(("kept", "held"), [(None, None), (0.0, 0.0), (60.0, 150.0), (0.5, 90.5)])
+def test_a_store_holds_what_may_yet_stand_in(kept: float | None, held: float | None) -> None:
+    assert store_ttl(kept, Policy(stale_if_error=90.0)) == held
+    assert store_ttl(kept, Policy()) == kept

@@ -39,7 +39,8 @@ def test_a_story_ends_as_a_receipt_that_holds_all_of_it() -> None:
     story = Story("id", "embeddings", "who", 100.0, price=50_000)
     story.model, story.upstream_model, story.cache_status = "alias", "model", "status"
     story.counts, story.tokens_billed, story.tokens_saved = Counts(3, 1, 2), 10, 5
-    story.outcome_unknown, story.key, story.user, story.tags = 1, "ab", "user", ("tag",)
+    story.outcome_unknown, story.tokens_unsettled = 1, 40
+    story.key, story.user, story.tags = "ab", "user", ("tag",)
     receipt = story.end(status=200, latency=0.5, bytes_out=99, error="what")
     for name in Story.__slots__:
         if name != "price":

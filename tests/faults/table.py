@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.page import put
 from tests.faults.load import LOST, Note
 
 BEGIN = "<!-- faults: written by `python -m tests.faults --write` -->"
@@ -95,11 +96,7 @@ def row(
 
 def write(page: Path, lines: Iterable[str]) -> None:
     """Put these lines between the two markers of a page. Raises ``ValueError`` if it has none."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page.name} has no place for the table: {BEGIN} … {END}")
-    page.write_text("\n".join([before + begin, *lines, end + after]))
+    put(page, BEGIN, END, lines)
 
 
 def _ms(phase: Phase) -> str:

@@ -182,7 +182,8 @@ def test_calls_of_one_loop_run_side_by_side(standin: StandIn) -> None:
     standin.delay = 0.2
 
     async def ask() -> None:
-        await asyncio.gather(*(aembedding(EMBEDDER, [f"text {number}"]) for number in range(5)))
+        sizes = range(8, 13)  # what is of one kind would travel together
+        await asyncio.gather(*(aembedding(EMBEDDER, ["text"], dimensions=size) for size in sizes))
 
     asyncio.run(ask())
     assert standin.peak_in_flight == 5

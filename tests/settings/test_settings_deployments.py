@@ -242,6 +242,15 @@ def test_limits_come_from_the_deployment_then_the_router_then_the_general_settin
     assert (only(own).rpm, only(own).tpm) == (60, 1000)
 
 
+def test_a_number_of_calls_at_a_time_holds_for_all_workers_only_where_the_operator_set_it() -> None:
+    one = entry("m", "jina_ai/x")
+    assert only(entry("m", "jina_ai/x", max_parallel_requests=2)).parallel_everywhere
+    assert only(one, router_settings={"default_max_parallel_requests": 2}).parallel_everywhere
+    assert only(one, general_settings={"max_parallel_requests": 2}).parallel_everywhere
+    assert not only(entry("m", "jina_ai/x", max_parallel_requests=0)).parallel_everywhere
+    assert not only(one).parallel_everywhere
+
+
 @pytest.mark.parametrize("cost", ["5e-8", 5e-8, "0.00000005", Decimal("5E-8")])
 def test_a_price_is_exact(cost: object) -> None:
     assert only(entry("m", "jina_ai/x", input_cost_per_token=cost)).input_cost_per_token == Decimal("5E-8")

@@ -134,7 +134,7 @@ def test_a_warning_says_why_where_that_is_known() -> None:
     )
     assert "general_settings.allowed_ips is not acted on here: who gets in is decided by the master key alone" in lines
     assert "router_settings.routing_strategy is not acted on here: simple-shuffle is used" in lines
-    assert "router_settings.redis_host is not acted on here: limits and rests are each worker's own" in lines
+    assert "router_settings.redis_host is not acted on here: limits are kept in the cache's store" in lines
 
 
 def test_no_secret_is_seen_in_a_repr_or_a_warning() -> None:

@@ -308,7 +308,7 @@ def test_otherwise_the_routers_redis_is_noted(router: dict[str, Any], common: di
     found = settings(router_settings=router, litellm_settings=common)
     assert found.cache.redis is None
     assert found.warnings == tuple(
-        f"router_settings.{key} is not acted on here: limits and rests are each worker's own"
+        f"router_settings.{key} is not acted on here: limits are kept in the cache's store"
         for key in ("redis_host", "redis_port", "redis_password", "redis_db")
         if key in router
     )

@@ -132,7 +132,7 @@ VALUES: dict[str, Any] = {
     f"{CACHE}.startup_nodes[]": NODES[0],
     f"{CACHE}.sentinel_nodes[]": NODES[0],
     "general_settings": {"master_key": "sk-1"},
-    OWN: {"cache_urls": False, "trust_env": False, "log_format": "off", "log_level": "info"},
+    OWN: {"cache_urls": False, "coalesce": "process", "trust_env": False, "log_format": "off", "log_level": "info"},
     "credential_list[]": {"credential_name": "shared", "credential_values": {}, "credential_info": {}},
 }  # fmt: skip
 USUAL = 1

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamRefused
 from cache_proxy.models import Deployment, Endpoint, Json
-from cache_proxy.upstream.lanes import Connection, Lanes, Rules, Sent
+from cache_proxy.upstream.lane import Connection
+from cache_proxy.upstream.lanes import Lanes, Rules, Sent
 from tests.backends.fakes import WaywardStore
 
 ANSWER = b"the answer"

@@ -12,13 +12,13 @@ import pytest
 from cache_proxy.backends import Backend, GuardedBackend, MemoryBackend
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
-from cache_proxy.errand import STORE_PATIENCE, Means
+from cache_proxy.errand import Means
+from cache_proxy.errand.calls import STORE_PATIENCE
 from cache_proxy.errors import StoreError, UpstreamLost, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.receipts import Story
 from cache_proxy.standin import Fault, StandIn
 from cache_proxy.standin.tokens import text_tokens
-from cache_proxy.upstream.flights import Flights
 from cache_proxy.upstream.lanes import Lanes, Rules
 from cache_proxy.wiring import names, policy
 from tests.backends.fakes import Clock, WaywardStore
@@ -55,9 +55,10 @@ class House:
         self.clock, time = Clock(), Time()
         self.store = store or MemoryBackend(2**26)
         lanes = Lanes(connect_to(self.gate), Rules(), time, time.sleep)
-        self.flights = Flights()
-        means = Means(self.store, lanes, self.flights, policy(settings), self.clock)
-        self.engine = Engine(names(settings), means, Renderings(0))
+        renderings = Renderings(0)
+        means = Means.over(self.store, lanes, renderings, policy(settings), clock=self.clock)
+        self.flights = means.flights
+        self.engine = Engine(names(settings), means, renderings)
 
     @property
     def standin(self) -> StandIn:
@@ -238,6 +239,7 @@ async def test_a_store_that_refuses_costs_no_answer(tmp_path: Path, refusing: Ex
         assert len(vectors(answer)) == 2
         assert "stored" not in story.cache_status
         assert story.tokens_billed == tokens(["a", "b"])
+        await house.flights.close(5)
     await house.engine.close(1)
 
 
@@ -285,7 +287,7 @@ async def test_a_slow_store_holds_up_the_reply_for_a_moment_and_gets_the_value_a
 async def test_a_store_that_is_known_to_ail_holds_up_no_reply_and_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache_proxy.errand.STORE_PATIENCE", 60.0)
+    monkeypatch.setattr("cache_proxy.errand.calls.STORE_PATIENCE", 60.0)
     slow = SlowToStore()
     guard = GuardedBackend(slow, write_deadline=60.0)
     house = House(tmp_path, guard)

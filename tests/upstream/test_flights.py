@@ -1,4 +1,4 @@
-"""One trip per key, whoever leaves, and no moment in which a key is neither under way nor stored."""
+"""One flight per key, whoever leaves, and no moment in which a key is neither under way nor stored."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,42 +7,17 @@ import pytest
 
 from cache_proxy.errors import UpstreamLost
 from cache_proxy.models import Entry, Key, Text
-from cache_proxy.upstream.flights import Flights, Fly, Land, Landed
+from cache_proxy.upstream.flights import Fallen, Flight, Flights, Landed
 
 pytestmark = pytest.mark.anyio
 
 A, B = b"a" * 32, b"b" * 32
+LEADER = object()
+GONE = UpstreamLost("gone", outcome_unknown=True)
 
 
-def landed(*keys: Key) -> Landed:
-    return Landed({key: Entry(Text(key), 1, 0.0) for key in keys}, tokens=len(keys))
-
-
-class Journey:
-    """A trip that lands and is stored when told to."""
-
-    def __init__(self, *keys: Key) -> None:
-        self.lands = asyncio.Event()
-        self.stores = asyncio.Event()
-        self.stored = False
-        self.started = 0
-        self.brings = landed(*keys)
-
-    async def __call__(self, land: Land) -> None:
-        self.started += 1
-        await self.lands.wait()
-        land(self.brings)
-        await self.stores.wait()
-        self.stored = True
-
-
-def failing(error: Exception, gate: asyncio.Event | None = None) -> Fly:
-    async def fly(_: Land) -> None:
-        if gate is not None:
-            await gate.wait()
-        raise error
-
-    return fly
+def landed(key: Key) -> Landed:
+    return Landed(Entry(Text(key), 1, 0.0))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -51,152 +26,137 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_all_who_ask_for_a_key_share_one_trip() -> None:
-    flights, journey = Flights(), Journey(A, B)
-    trip = flights.depart([A, B], journey)
-    assert flights.under_way(A) is trip
-    assert flights.under_way(B) is trip
-    waiting = [asyncio.create_task(trip.wait()) for _ in range(10)]
-    journey.lands.set()
-    assert all(result is journey.brings for result in await asyncio.gather(*waiting))
-    assert journey.started == 1
-    journey.stores.set()
-    await flights.close(1)
+def begun(flights: Flights, *keys: Key, shared: bool = True) -> list[Flight]:
+    return flights.begin(keys, LEADER, shared=shared)
 
 
-async def test_a_leader_who_leaves_harms_nobody_who_stays() -> None:
-    flights, journey = Flights(), Journey(A)
-
-    async def lead() -> None:
-        await flights.depart([A], journey).wait()
-
-    leader = asyncio.create_task(lead())
-    await until(lambda: flights.under_way(A) is not None)
-    trip = flights.under_way(A)
-    assert trip is not None
-    joiner = asyncio.create_task(trip.wait())
+async def test_all_who_ask_for_a_key_wait_for_the_same_flight() -> None:
+    flights = Flights()
+    a, b = begun(flights, A, B)
+    assert flights.under_way(A) is a
+    assert flights.under_way(B) is b
+    waiting = [asyncio.create_task(a.wait()) for _ in range(10)]
     await asyncio.sleep(0)
-    leader.cancel()
-    await asyncio.gather(leader, return_exceptions=True)
-    assert leader.cancelled()
-    journey.lands.set()
-    assert await joiner is journey.brings
-    journey.stores.set()
-    await flights.close(1)
+    brought = landed(A)
+    a.end(brought)
+    assert all(outcome is brought for outcome in await asyncio.gather(*waiting))
+    assert not b.done
 
 
-async def test_what_nobody_waits_for_any_more_is_stored_all_the_same() -> None:
-    flights, journey = Flights(), Journey(A)
-    trip = flights.depart([A], journey)
-    waiting = [asyncio.create_task(trip.wait()) for _ in range(3)]
+async def test_a_caller_who_leaves_harms_nobody_who_stays() -> None:
+    flights = Flights()
+    (a,) = begun(flights, A)
+    leaver, stayer = (asyncio.create_task(a.wait()) for _ in range(2))
     await asyncio.sleep(0)
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    journey.lands.set()
-    journey.stores.set()
-    await until(lambda: journey.stored)
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    a.end(landed(A))
+    assert isinstance(await stayer, Landed)
 
 
-async def test_a_key_is_under_way_until_its_value_is_stored() -> None:
-    flights, journey = Flights(), Journey(A)
-    trip = flights.depart([A], journey)
-    journey.lands.set()
-    await trip.wait()
-    assert flights.under_way(A) is trip
-    assert await trip.wait() is journey.brings
-    journey.stores.set()
-    await until(lambda: flights.under_way(A) is None)
-    assert journey.stored
-
-
-async def test_a_failure_reaches_all_who_wait_and_nobody_after_them() -> None:
-    flights, gate = Flights(), asyncio.Event()
-    trip = flights.depart([A], failing(UpstreamLost("gone", outcome_unknown=True), gate))
-    waiting = [asyncio.create_task(trip.wait()) for _ in range(5)]
-    gate.set()
-    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [UpstreamLost] * 5
-    await until(lambda: flights.under_way(A) is None)
-    second = Journey(A)
-    second.lands.set()
-    second.stores.set()
-    assert await flights.depart([A], second).wait() is second.brings
-
-
-async def test_a_failure_after_the_landing_takes_nothing_back() -> None:
-    async def fly(land: Land) -> None:
-        land(landed(A))
-        raise RuntimeError("the store broke")
-
+async def test_a_key_is_under_way_until_its_flight_is_over() -> None:
     flights = Flights()
-    trip = flights.depart([A], fly)
-    assert A in (await trip.wait()).entries
-    await until(lambda: flights.under_way(A) is None)
-
-
-async def test_a_failure_that_nobody_waits_for_is_not_reported_as_forgotten() -> None:
-    reported: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    flights = Flights()
-    trip = flights.depart([A], failing(UpstreamLost("gone", outcome_unknown=True)))
-    await until(trip.landing.done)
-    del trip
-    await flights.close(1)
-    assert reported == []
-
-
-async def test_a_trip_that_is_not_shared_can_not_be_joined_and_disturbs_none() -> None:
-    flights, shared, alone = Flights(), Journey(A), Journey(A)
-    trip = flights.depart([A], shared)
-    own = flights.depart([A], alone, shared=False)
-    assert flights.under_way(A) is trip
-    for event in (alone.lands, alone.stores):
-        event.set()
-    assert await own.wait() is alone.brings
-    await until(lambda: alone.stored)
-    assert flights.under_way(A) is trip
-    for event in (shared.lands, shared.stores):
-        event.set()
-    await flights.close(1)
-
-
-async def test_a_trip_of_its_own_leaves_nothing_to_join() -> None:
-    flights = Flights()
-    flights.depart([A], Journey(A), shared=False)
+    (a,) = begun(flights, A)
+    a.end(landed(A))
+    assert flights.under_way(A) is a, "its value is not stored yet"
+    flights.over([a])
     assert flights.under_way(A) is None
-    await flights.close(0)
 
 
-async def test_a_private_key_of_a_shared_trip_can_not_be_joined() -> None:
+async def test_what_is_over_lingers_for_those_who_looked_before() -> None:
     flights = Flights()
-    trip = flights.depart([A, B], Journey(A, B), private=frozenset({B}))
-    assert flights.under_way(A) is trip
+    with flights.looking():
+        (a,) = begun(flights, A)
+        a.end(landed(A))
+        flights.over([a])
+        assert flights.under_way(A) is a
+    assert flights.under_way(A) is None
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() -> None:
+    flights = Flights()
+    with flights.looking():
+        (a,) = begun(flights, A)
+        waiting = [asyncio.create_task(a.wait()) for _ in range(5)]
+        a.end(Fallen(GONE))
+        flights.over([a])
+        assert flights.under_way(A) is None
+        assert [outcome.error for outcome in await asyncio.gather(*waiting) if isinstance(outcome, Fallen)] == [
+            GONE
+        ] * 5
+
+
+async def test_only_the_first_end_of_a_flight_counts() -> None:
+    (a,) = begun(Flights(), A)
+    brought = landed(A)
+    a.end(brought)
+    a.end(Fallen(GONE))
+    assert await a.wait() is brought
+
+
+async def test_a_flight_that_is_not_shared_can_not_be_joined_and_disturbs_none() -> None:
+    flights = Flights()
+    (shared,) = begun(flights, A)
+    (own,) = begun(flights, A, shared=False)
+    assert flights.under_way(A) is shared
+    own.end(landed(A))
+    flights.over([own])
+    assert flights.under_way(A) is shared
+
+
+async def test_a_private_key_can_not_be_joined() -> None:
+    flights = Flights()
+    flights.begin([A, B], LEADER, private={B})
+    assert flights.under_way(A) is not None
     assert flights.under_way(B) is None
-    await flights.close(0)
 
 
-async def test_closing_waits_for_what_is_under_way() -> None:
-    flights, journey = Flights(), Journey(A)
-    flights.depart([A], journey)
+async def test_what_was_purged_is_joined_by_nobody_and_known_as_purged_while_anything_is_abroad() -> None:
+    flights = Flights()
+    since = flights.purges
+    a, b = begun(flights, A, B)
+    flights.purge([A])
+    assert flights.under_way(A) is None
+    assert flights.is_purged(A, since)
+    assert not flights.is_purged(B, since)
+    (again,) = begun(flights, A)
+    flights.over([a])
+    assert flights.under_way(A) is again, "the old one's end does not end the new one"
+    flights.over([again, b])
+    assert not flights._purged, "what nobody can ask about is forgotten"
+
+
+async def test_closing_waits_for_what_is_under_way_and_for_what_that_starts() -> None:
+    flights, gate = Flights(), asyncio.Event()
+    (a,) = begun(flights, A)
+
+    async def bring() -> None:
+        await gate.wait()
+        flights.start(store())
+
+    async def store() -> None:
+        await asyncio.sleep(0)
+        a.end(landed(A))
+        flights.over([a])
+
+    flights.start(bring())
     closing = asyncio.create_task(flights.close(30))
     await asyncio.sleep(0)
     assert not closing.done()
-    journey.lands.set()
-    journey.stores.set()
+    gate.set()
     await closing
-    assert journey.stored
+    assert a.brought
 
 
-async def test_closing_gives_up_in_time_and_tells_those_who_wait() -> None:
-    flights, journey = Flights(), Journey(A)
-    waiting = asyncio.create_task(flights.depart([A], journey).wait())
-    await asyncio.sleep(0)
+async def test_closing_gives_up_in_time_and_cancels_those_who_wait() -> None:
+    flights = Flights()
+    (a,) = begun(flights, A)
+    flights.start(asyncio.Event().wait())  # type: ignore[arg-type]
+    waiting = asyncio.create_task(a.wait())
     async with asyncio.timeout(5):
         await flights.close(0.01)
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    assert not journey.stored
     assert flights.under_way(A) is None
 
 

@@ -1,0 +1,204 @@
+"""Upstream calls: for the parcels of one lane, whoever sent them. Send, read, store, land, take failures apart."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from cache_proxy import lasting
+from cache_proxy.backends.base import Owner
+from cache_proxy.core import plan
+from cache_proxy.core.asked import WIRES, Asked, store_ttl
+from cache_proxy.core.spend import call_bound, estimate, split
+from cache_proxy.core.wire.reply import billed
+from cache_proxy.errand import words
+from cache_proxy.errand.claims import Claims
+from cache_proxy.errand.shelf import Shelf
+from cache_proxy.errors import UpstreamError, UpstreamNonsense, UpstreamRefused
+from cache_proxy.models import Entry, Item, Key, Policy, Reply
+from cache_proxy.upstream.flights import Bill, Caller, Fallen, Flight, Flights, Landed
+from cache_proxy.upstream.lanes import Lanes, Sent
+
+BLAMES_ITEMS = frozenset({400, 413, 422})
+"""Statuses that are about what was sent, so that another caller's items may have earned them. Nothing is billed."""
+
+STORE_PATIENCE = 0.25
+"""Seconds a reply waits for its own values to be stored. A store that takes longer is written behind it, and for one
+that is known to ail nobody waits."""
+
+
+class Parcel(NamedTuple):
+    """What is to be fetched for one flight."""
+
+    flight: Flight
+    asked: Asked
+    items: tuple[Item, ...]
+    ttl: float | None
+    """For how long it is kept; 0: not at all."""
+    since: int
+    """How many purges there had been when it was found missing."""
+    owner: Owner = b""
+    """Whose lease it travels under; empty if it has none."""
+
+    @property
+    def key(self) -> Key:
+        return self.flight.key
+
+    @property
+    def tokens(self) -> int:
+        """About how many it costs."""
+        return sum(map(estimate, self.items))
+
+
+class Doubts(NamedTuple):
+    """Calls on the way that may have been billed without an answer, and the most tokens that they can have cost."""
+
+    calls: int = 0
+    tokens: int = 0
+
+    def and_those_of(self, error: Exception) -> "Doubts":
+        """Together with those that this failure tells of."""
+        if not isinstance(error, UpstreamError):
+            return self
+        calls = max(error.unknown_calls, int(error.outcome_unknown))
+        return Doubts(self.calls + calls, self.tokens + error.tokens_unsettled)
+
+
+NONE = Doubts()
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Makes the calls of one engine."""
+
+    shelf: Shelf
+    lanes: Lanes
+    flights: Flights
+    claims: Claims
+    policy: Policy
+    clock: Callable[[], float]
+
+    async def make(self, parcels: Sequence[Parcel]) -> None:
+        """Fetch these, in as many calls as the model's limits ask for, and end all their flights. They must be of one
+        lane. Does not raise.
+        """
+        target = parcels[0].asked.target
+        batches = plan.batches(parcels, lambda parcel: parcel.tokens, target.batch, target.batch_tokens)
+        await lasting.all_of(self._call(batch) for batch in batches)
+
+    async def _call(self, parcels: Sequence[Parcel], doubts: Doubts = NONE) -> None:
+        try:
+            await self._fetch(parcels, doubts)
+        except Exception as error:
+            halves = _halves(parcels) if _blames_items(error) else ()
+            doubts = doubts.and_those_of(error)
+            if halves:
+                # What came before is told once, to the first of them.
+                await lasting.all_of(self._call(half, each) for half, each in zip(halves, (doubts, NONE), strict=True))
+            else:
+                await self._fail(parcels, error, doubts)
+
+    async def _fetch(self, parcels: Sequence[Parcel], doubts: Doubts) -> None:
+        asked, items = parcels[0].asked, [item for parcel in parcels for item in parcel.items]
+        sent = await self._sent(asked, items, sum(parcel.tokens for parcel in parcels))
+        reply = await self._read(sent, asked, items)
+        entries = _entries(parcels, reply, items, self.clock())
+        bill = Bill(_keys(parcels), parcels[0].flight.leader, _shares(parcels, entries, reply.tokens))
+        bill.unknown, bill.unsettled = sent.unknown + doubts.calls, sent.tokens_unsettled + doubts.tokens
+        writing = asyncio.gather(*self._write(parcels, entries))
+        await asyncio.wait({writing}, timeout=0 if self.shelf.store.ailing else STORE_PATIENCE)
+        bill.stored = writing.done() and any(writing.result())
+        for parcel in parcels:
+            parcel.flight.end(Landed(entries[parcel.key], bill))
+        await self._over(parcels, None if all(await writing) else words.UNKEPT)
+
+    async def _sent(self, asked: Asked, items: Sequence[Item], tokens: int) -> Sent:
+        body = WIRES[asked.ask.endpoint].upstream_body(asked.ask, items)
+        bound = call_bound(items, asked.ask.query)
+        via = asked.target.deployments
+        return await self.lanes.send(via, asked.ask.endpoint, body, tokens, items=len(items), bound=bound)
+
+    async def _read(self, sent: Sent, asked: Asked, items: Sequence[Item]) -> Reply:
+        """The reply. One that makes no sense was billed all the same: by what it says, or nobody knows by what."""
+        wire = WIRES[asked.ask.endpoint]
+        try:
+            reply: Reply = wire.read_reply(sent.answer, asked.ask, items)
+            wire.check(reply, asked.ask, asked.target.spec)
+        except UpstreamNonsense as error:
+            error.tokens = billed(sent.answer)
+            error.unknown_calls = sent.unknown + (not error.tokens)
+            error.tokens_unsettled = sent.tokens_unsettled + (0 if error.tokens else sent.call.tokens_bound)
+            if not error.tokens:
+                await self.lanes.unsettled(sent.call)
+            raise
+        return reply
+
+    def _write(self, parcels: Sequence[Parcel], entries: Mapping[Key, Entry]) -> list["asyncio.Task[bool]"]:
+        """Begin to store what may be stored, each for as long as it may."""
+        kept = [parcel for parcel in parcels if not self.flights.is_purged(parcel.key, parcel.since)]
+        return [
+            self.shelf.write(
+                {parcel.key: entries[parcel.key] for parcel in kept if parcel.ttl == ttl}, store_ttl(ttl, self.policy)
+            )
+            for ttl in dict.fromkeys(parcel.ttl for parcel in kept)
+        ]
+
+    async def _fail(self, parcels: Sequence[Parcel], error: Exception, doubts: Doubts) -> None:
+        bill = Bill(_keys(parcels), parcels[0].flight.leader)
+        bill.unknown, bill.unsettled = doubts.calls, doubts.tokens
+        if isinstance(error, UpstreamError) and error.tokens:
+            bill.shares = _by_caller(parcels, split(error.tokens, [parcel.tokens for parcel in parcels]))
+        for parcel in parcels:
+            parcel.flight.end(Fallen(error, bill))
+        await self._over(parcels, words.write(error, parcels[0].flight.via))
+
+    async def _over(self, parcels: Sequence[Parcel], word: bytes | None = None) -> None:
+        # At once: a failure is told to those who waited, and to nobody who comes now.
+        self.flights.over([parcel.flight for parcel in parcels])
+        await self.claims.release({parcel.key: parcel.owner for parcel in parcels if parcel.owner}, word)
+
+
+def _blames_items(error: Exception) -> bool:
+    return isinstance(error, UpstreamRefused) and error.status in BLAMES_ITEMS
+
+
+def _halves(parcels: Sequence[Parcel]) -> tuple[Sequence[Parcel], ...]:
+    """The parcels of one half of the callers and of the other; nothing if they are all of one."""
+    callers: dict[Caller, list[Parcel]] = {}
+    for parcel in parcels:
+        callers.setdefault(parcel.flight.leader, []).append(parcel)
+    if len(callers) < 2:
+        return ()
+    groups = list(callers.values())
+    middle = len(groups) // 2
+    return tuple(list(chain.from_iterable(half)) for half in (groups[:middle], groups[middle:]))
+
+
+def _keys(parcels: Sequence[Parcel]) -> frozenset[Key]:
+    return frozenset(parcel.key for parcel in parcels)
+
+
+def _entries(parcels: Sequence[Parcel], reply: Reply, items: Sequence[Item], now: float) -> dict[Key, Entry]:
+    """What to keep for each parcel, its own time of expiry in it."""
+    asked = parcels[0].asked
+    found: dict[Key, Entry] = {}
+    for ttl in dict.fromkeys(parcel.ttl for parcel in parcels):
+        entries = plan.entries(reply, asked.ask, items, now, ttl)
+        found.update((parcel.key, entry) for parcel, entry in zip(parcels, entries, strict=True) if parcel.ttl == ttl)
+    return found
+
+
+def _shares(parcels: Sequence[Parcel], entries: Mapping[Key, Entry], billed: int) -> Mapping[Caller, int]:
+    """What each caller bears of a call. What is no item's (a query) is the first one's."""
+    shares = _by_caller(parcels, [entries[parcel.key].tokens for parcel in parcels])
+    bearer = parcels[0].flight.leader
+    shares[bearer] += billed - sum(shares.values())
+    return shares
+
+
+def _by_caller(parcels: Sequence[Parcel], amounts: Collection[int]) -> dict[Caller, int]:
+    shares: dict[Caller, int] = {}
+    for parcel, amount in zip(parcels, amounts, strict=True):
+        shares[parcel.flight.leader] = shares.get(parcel.flight.leader, 0) + amount
+    return shares
