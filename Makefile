@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help run demo test test-slow check format bench faults lock clean
+.PHONY: help run demo test test-slow check format bench bench-economy bench-economy-litellm bench-kills faults lock clean
 help:
 	@echo "make run       start the server on 127.0.0.1:4000"
 	@echo "make demo      show what the cache saves; needs no key"
@@ -12,6 +12,9 @@ help:
 	@echo "make test-slow run the long fault and kill tests too"
 	@echo "make check     format, lint, types, import contracts, sizes"
 	@echo "make bench     measure side by side"
+	@echo "make bench-economy          measure tokens paid / tokens that had to be paid"
+	@echo "make bench-economy-litellm  the same of LiteLLM, in an environment of its own"
+	@echo "make bench-kills            kill servers in mid-flight, a hundred times a store, and count what it cost"
 	@echo "make faults    bring faults upon real stores under load, and print what it cost"
 	@echo "make lock      pin the newest allowed dependencies again"
 
@@ -53,6 +56,22 @@ format: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
+
+bench-economy: $(VENV)/dev
+	$(BIN)/python -m bench.economy $(ARGS)
+
+# Not of this project: a program to measure beside ours, installed from the index where nothing else can see it. Never in CI.
+LITELLM := $(VENV)/litellm
+$(LITELLM)/made:
+	$(PYTHON) -m venv $(LITELLM)
+	$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]==1.106.2'
+	@touch $@
+
+bench-economy-litellm: $(VENV)/dev $(LITELLM)/made
+	$(BIN)/python -m bench.economy.litellm $(LITELLM)/bin/python $(ARGS)
+
+bench-kills: $(VENV)/dev
+	$(BIN)/python -m bench.economy.kills $(ARGS)
 
 faults: $(VENV)/dev
 	$(BIN)/python -m tests.faults

@@ -7,7 +7,8 @@ on-premises server, which was measured against the hosted API in July 2026.
 """
 
 from .app import StandIn
+from .delays import Delays
 from .faults import Dropped, Fault
 from .log import Call
 
-__all__ = ["Call", "Dropped", "Fault", "StandIn"]
+__all__ = ["Call", "Delays", "Dropped", "Fault", "StandIn"]

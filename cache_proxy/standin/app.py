@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from .delays import Delays
 from .delivery import Reply, deliver
 from .embedding_ask import read_embedding
 from .embeddings import Answer, answer_embedding
@@ -34,7 +35,7 @@ class StandIn:
     * ``strict_extra``: refuse fields that the model does not have with 422, as the hosted API did in
       2025. Otherwise they are ignored, but a field that no Jina model has and that is not ``harmless``
       changes every vector and score.
-    * ``delay``: seconds that every answer takes.
+    * ``delay``: seconds that every answer takes, or the `Delays` from which each call gets its own.
     * ``keep``: how many calls the log holds; the totals count all.
 
     It is driven by `fail_next`, read by `calls` and the totals, and over HTTP by ``/_standin/faults``
@@ -47,7 +48,7 @@ class StandIn:
         keys: Collection[str] | None = None,
         strict_extra: bool = False,
         harmless: Collection[str] = ("user", "priority"),
-        delay: float = 0.0,
+        delay: float | Delays = 0.0,
         keep: int = 10_000,
     ) -> None:
         self.delay = delay
@@ -111,10 +112,14 @@ class StandIn:
                 return
             fault = self._script.take(endpoint, raw)
             reply = self._reply(endpoint, Request(scope).headers.get("authorization"), raw, fault)
-            wait = fault.seconds if fault and fault.kind != "drip" else 0.0
-            if self.delay + wait:
-                await asyncio.sleep(self.delay + wait)
+            wait = self._delay_of(self.call_count - 1)
+            wait += fault.seconds if fault and fault.kind != "drip" else 0.0
+            if wait:
+                await asyncio.sleep(wait)
             await deliver(reply, fault, receive, send)
+
+    def _delay_of(self, call: int) -> float:
+        return self.delay.of(call) if isinstance(self.delay, Delays) else self.delay
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
