@@ -73,7 +73,8 @@ class Gate:
         while self._store.state == "closed" and (left := give_up_at - self._clock()) > 0:
             began_at = self._clock()
             done, _ = await asyncio.wait({task}, timeout=min(self._sign, left))
-            if done:
+            # What is left of the deadline may be too short for its silence to say anything of the store.
+            if done or left < self._sign:
                 return
             self._store.failed(refused=False, began_at=began_at)
 
