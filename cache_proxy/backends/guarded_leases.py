@@ -43,22 +43,36 @@ class Gate:
         self._deadline = deadline
         self._clock = clock
 
-    async def ask(self, work: Callable[..., Awaitable[T]], *args: object, lasting: bool = False) -> T:
-        """The answer to this call. Raises ``StoreError``. One that is ``lasting`` goes on while the store is closed."""
+    async def ask(self, work: Callable[..., Awaitable[T]], *args: object) -> T:
+        """The answer to this call. Raises ``StoreError``."""
         probing = self._breaker.may_probe() if self._store.state == "closed" else False
-        if not probing and (self._store.state, self._breaker.state) != ("closed", "closed"):
-            raise StoreError(f"{self._breaker.name} is being left alone after failures")
+        if not probing and not self._is_open:
+            raise self._left_alone()
         try:
-            return await self._asked(work, args, lasting=lasting)
+            return await self._asked(work, args)
         finally:
             if probing:
                 # Also if the caller leaves; it does nothing once there was an answer.
                 self._breaker.probe_failed()
 
-    async def _asked(self, work: Callable[..., Awaitable[T]], args: Sequence[object], *, lasting: bool) -> T:
-        start = self._calls.start_lasting if lasting else self._calls.start
+    async def tell(self, work: Callable[..., Awaitable[T]], *args: object) -> T:
+        """The same for what goes on while the store is being closed. Nobody's answer waits for it, so like a write it
+        says nothing against the store, and a part of the store that hangs does not keep the rest from being asked.
+        """
+        if not self._is_open:
+            raise self._left_alone()
+        return await self._calls.within(self._deadline, self._calls.start_lasting(work, *args), self._what)
+
+    @property
+    def _is_open(self) -> bool:
+        return (self._store.state, self._breaker.state) == ("closed", "closed")
+
+    def _left_alone(self) -> StoreError:
+        return StoreError(f"{self._breaker.name} is being left alone after failures")
+
+    async def _asked(self, work: Callable[..., Awaitable[T]], args: Sequence[object]) -> T:
         began_at = self._clock()
-        task = start(work, *args)
+        task = self._calls.start(work, *args)
         try:
             await self._wait(task)
             answer = self._calls.outcome(task, self._what)
@@ -108,7 +122,7 @@ class GuardedLeases(Leases):
 
     async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
         # Others wait for these keys: they need not wait longer because this process ends.
-        await self._gate.ask(self._inner.release, held, word, lasting=True)
+        await self._gate.tell(self._inner.release, held, word)
 
 
 class GuardedCounters(Counters):
@@ -131,4 +145,4 @@ class GuardedCounters(Counters):
         return bool(await self._gate.ask(self._inner.enter, name, ticket, limit, ttl))
 
     async def leave(self, name: bytes, ticket: bytes) -> None:
-        await self._gate.ask(self._inner.leave, name, ticket, lasting=True)
+        await self._gate.tell(self._inner.leave, name, ticket)

@@ -262,3 +262,17 @@ async def test_they_are_the_same_however_often_they_are_asked_for(guard: Guarded
     assert tiered.counters is guard.counters is guard.counters
     assert MemoryBackend(2**20).leases is None
     assert MemoryBackend(2**20).counters is None
+
+
+async def test_giving_up_leases_in_a_store_that_hangs_says_nothing_against_it(
+    inner: WaywardStore, guard: GuardedBackend, leases: Leases, clock: Clock
+) -> None:
+    """One server of a Cluster may hang alone: then the rest is to be asked as before."""
+    inner.answering.clear()
+    for _ in range(3):
+        clock.now += 10
+        with pytest.raises(StoreError):
+            await leases.release({A: b"me"})
+    inner.answering.set()
+    assert guard.state == "closed"
+    assert await acquired(leases)

@@ -32,21 +32,13 @@ from cache_proxy.errors import ConfigError, PartialAnswer, StoreError
 Batch = tuple[Bucket, Sequence[bytes]]
 """Names of keys in one bucket."""
 
-SCRIPTS_SHARE = 0.75
-"""Of the time that one reply may take: the longest that the scripts of all servers may take. The guard waits for no
-longer than the whole of it, and what most servers say must not be lost because one of them hangs.
-"""
-
-SCRIPTS_LOOK_UPS = 2
-"""So many times as long as for a look-up a server may take for its scripts: to go on without them costs only money."""
-
 
 class RedisClusterBackend(Backend):
     """Values in a Redis Cluster under ``<namespace>:{<bucket>}:<key in hexadecimal>``.
 
-    ``seeds`` are servers to learn the others from. A look-up takes ``patience`` seconds at most: what the servers
-    that answer hold comes with ``PartialAnswer`` where others do not. Each server is left alone by itself after
-    failures in a row, and tried again in the background. A write, and a purge, succeeds only as a whole.
+    ``seeds`` are servers to learn the others from. A look-up, and to take leases, takes ``patience`` seconds at most:
+    what the servers that answer hold comes with ``PartialAnswer`` where others do not. Each server is left alone by
+    itself after failures in a row, and tried again in the background. A write, and a purge, succeeds only as a whole.
 
     Failovers and moved slots are followed. The rest is as with ``RedisBackend``; Cluster has database 0 only.
     """
@@ -73,7 +65,6 @@ class RedisClusterBackend(Backend):
         if how.db:
             raise ConfigError("a Redis Cluster has database 0 only; take db out")
         self._routes = Routes([Address(*seed) for seed in seeds], how, self._probe, clock)
-        self._scripts_patience = min(SCRIPTS_LOOK_UPS * patience, how.timeout * SCRIPTS_SHARE)
         place = Place(self._name, bucket_of, self._run_scripts)
         self._leases, self._counters = RedisLeases(place), RedisCounters(place)
 
@@ -176,7 +167,7 @@ class RedisClusterBackend(Backend):
         return self._counters
 
     async def _run_scripts(self, orders: Sequence[Order], *, reading: bool) -> list[Any]:
-        return await self._deliver(orders, reading=reading, patience=self._scripts_patience if reading else None)
+        return await self._deliver(orders, reading=reading, patience=self._patience if reading else None)
 
     async def close(self) -> None:
         await self._routes.close()
