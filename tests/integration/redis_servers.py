@@ -491,7 +491,14 @@ def shared_sentinels(redis_program: str) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="session")
-def shared_cluster(redis_program: str) -> Iterator[Cluster]:
-    """A Cluster of three for all tests of this process. Leave its slots where they are."""
+def only_cluster(redis_program: str) -> Iterator[Cluster]:
+    """A Cluster of three for all tests of this process."""
     with clustered() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def shared_cluster(only_cluster: Cluster) -> Cluster:
+    """The same, with nothing in it: a slot is handed over when it holds no keys. Leave its slots where they are."""
+    only_cluster.ask_all("FLUSHALL")
+    return only_cluster
