@@ -15,8 +15,12 @@ UNKEPT = orjson.dumps({"kind": "unkept"})
 _LONGEST = 200
 
 
-def write(error: Exception, via: Sequence[Deployment]) -> bytes:
-    """This failure of a trip to these deployments, in at most 200 bytes."""
+def write(error: Exception, via: Sequence[Deployment]) -> bytes | None:
+    """This failure of a trip to these deployments, in at most 200 bytes; ``None`` if nobody else is to be told: a
+    refusal of the caller in person says nothing about those who wait, who then try for themselves.
+    """
+    if isinstance(error, UpstreamRefused) and error.personal:
+        return None
     return orjson.dumps({"via": _named(via), **_said(error)})
 
 

@@ -78,6 +78,20 @@ async def test_who_waits_is_told_of_the_failure_and_the_upstream_is_not_asked_ag
     assert len(course.world.upstream_fails) == 1, "one call"
 
 
+@pytest.mark.parametrize("status", [401, 402, 403, 407, 429])
+async def test_a_refusal_of_one_caller_in_person_is_told_to_nobody_else(course: Course, status: int) -> None:
+    refusal = UpstreamRefused(status, b"you")
+    refusal.personal = True
+    # A 429 is tried twice more before anybody hears of it.
+    course.world.upstream_fails = [refusal] * (3 if status == 429 else 1)
+    course.processes = [*course.processes, Process(course.world, 2)]
+    await all_want_it(course)
+    await course.fairly(LONG)
+    first, *others = (task for _, _, task in course.callers)
+    assert first.exception() is refusal
+    assert sorted(task.result()[1].tokens_billed for task in others) == [0, 1], "they try, one for all"
+
+
 async def test_who_waits_for_what_the_store_does_not_take_pays_at_once_and_not_in_turn(course: Course) -> None:
     course.world.writes_fail = StoreError("full")
     course.processes = [*course.processes, Process(course.world, 2)]
