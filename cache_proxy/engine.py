@@ -36,14 +36,17 @@ class Engine:
         story.model, story.upstream_model = asked.name, asked.target.model
         story.price = asked.target.spec.price
         story.key = asked.seats[0].hex() if len(asked.seats) == 1 else None
-        with self.means.flights.looking():
+        with self.means.flights.looking() as look:
             found = await self._look_up(asked)
             planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
-            entries = planned.hits
-            if planned.misses:
-                entries = {**entries, **await self._fetch(asked, planned, found, story)}
-        if not planned.misses:
+            errand = Errand(self.means, asked, planned, story) if planned.misses else None
+            if errand is not None and not asked.controls.only_if_cached:
+                errand.board(look)
+        entries = planned.hits
+        if errand is None:
             self._tell(story, asked, planned)
+        else:
+            entries = {**entries, **await self._fetch(errand, asked, planned, found, story)}
         seated = [entries[key] for key in asked.seats]
         usage = plan.usage(seated)
         story.tokens_saved = max(0, usage - story.tokens_billed)
@@ -60,19 +63,15 @@ class Engine:
     async def _look_up(self, asked: Asked) -> dict[Key, Entry]:
         if not asked.controls.read:
             return {}
-        entries = await self.means.shelf.read(list(dict.fromkeys(asked.seats)))
-        now = self.means.clock()
-        stale = [key for key, entry in entries.items() if not plan.is_fresh(entry, asked.controls, now)]
-        if stale and self.means.shelf.store.forget(stale):
-            entries |= await self.means.shelf.read(stale)
-        return entries
+        keys = list(dict.fromkeys(asked.seats))
+        return await self.means.shelf.look_up(keys, asked.controls, self.means.clock)
 
     async def _fetch(
-        self, asked: Asked, planned: Plan, found: Mapping[Key, Entry], story: Story
+        self, errand: Errand, asked: Asked, planned: Plan, found: Mapping[Key, Entry], story: Story
     ) -> Mapping[Key, Entry]:
         """The entries of all misses: paid for, or expired ones where the upstream fails and the operator allows it."""
         try:
-            return await self._pay(asked, planned, story)
+            return await self._pay(errand, asked, planned, story)
         except UpstreamError as error:
             allowed, now = self.means.policy.stale_if_error, self.means.clock()
             stale = plan.stand_ins(planned, found, asked.controls, allowed, now) if plan.is_outage(error) else {}
@@ -82,9 +81,8 @@ class Engine:
             story.cache_status = plan.stale_status(story.counts, error)
             return stale
 
-    async def _pay(self, asked: Asked, planned: Plan, story: Story) -> Mapping[Key, Entry]:
+    async def _pay(self, errand: Errand, asked: Asked, planned: Plan, story: Story) -> Mapping[Key, Entry]:
         """The entries of all misses, paid here or joined; the story is told even where that fails."""
-        errand = Errand(self.means, asked, planned, story)
         try:
             if asked.controls.only_if_cached:
                 raise NotCached("Part of the answer is not in the cache, and only-if-cached forbids to fetch it.")

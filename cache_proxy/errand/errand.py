@@ -10,7 +10,7 @@ from cache_proxy.errand.trip import Trip, send
 from cache_proxy.errors import UpstreamRefused
 from cache_proxy.models import Entry, Key, Plan
 from cache_proxy.receipts import Story
-from cache_proxy.upstream.flights import Bill, Fallen, Flight, Landed
+from cache_proxy.upstream.flights import Bill, Fallen, Flight, Landed, Look
 
 _ROUNDS = 10
 """Tries at keys whose trip failed by another's fault. Each ends with the one at fault, so that few are ever needed; the
@@ -18,7 +18,7 @@ last one goes alone."""
 
 
 class Errand:
-    """The misses of one request."""
+    """The misses of one request. It boards while its look-up still counts as one, and runs after that."""
 
     def __init__(self, means: Means, asked: Asked, planned: Plan, story: Story) -> None:
         self.joined: set[Key] = set()
@@ -29,27 +29,45 @@ class Errand:
         self._missing = list(planned.misses)
         self._items = plan.items_of(asked.ask, asked.seats)
         self._own = frozenset(planned.misses)
+        self._boarded: list[Flight] = []
+
+    def board(self, look: Look) -> None:
+        """Join or begin a flight for every miss of this look-up."""
+        self._boarded = self._board(look, shared=self._shares)
+
+    @property
+    def _shares(self) -> bool:
+        return self._asked.controls.shared and self._means.sharing.joining
 
     async def run(self) -> Mapping[Key, Entry]:
         """An entry for every miss. Raises ``UpstreamError``."""
-        entries: dict[Key, Entry] = {}
-        for round_ in range(_ROUNDS):
-            shared = self._asked.controls.shared and self._means.sharing.joining and round_ < _ROUNDS - 1
-            entries |= await self._collect(self._board(shared=shared))
+        entries = await self._collect(self._boarded)
+        for round_ in range(1, _ROUNDS):
             self._missing = [key for key in self._missing if key not in entries]
             if not self._missing:
                 break
+            entries |= await self._again(shared=self._shares and round_ < _ROUNDS - 1)
         return entries
 
-    def _board(self, *, shared: bool) -> list[Flight]:
+    async def _again(self, *, shared: bool) -> dict[Key, Entry]:
+        """Another round for what is missing still. Others may have brought it meanwhile: look it up anew."""
+        with self._means.flights.looking() as look:
+            held = await self._means.shelf.look_up(self._missing, self._asked.controls, self._means.clock)
+            found = {key: entry for key, entry in held.items() if self._is_fresh(entry)}
+            self.joined.update(found)
+            self._missing = [key for key in self._missing if key not in found]
+            flights = self._board(look, shared=shared)
+        return found | await self._collect(flights)
+
+    def _board(self, look: Look, *, shared: bool) -> list[Flight]:
         """A flight for each key that is missing: another's where there is one, else one of ours."""
-        found = {key: self._to_join(key) if shared else None for key in self._missing}
+        found = {key: self._to_join(key, look) if shared else None for key in self._missing}
         others = [flight for flight in found.values() if flight is not None]
         return others + self._lead([key for key, flight in found.items() if flight is None], shared=shared)
 
-    def _to_join(self, key: Key) -> Flight | None:
-        """Another's flight of this key. One that is over stays for those who looked before it was, but not for ever."""
-        flight = self._means.flights.under_way(key)
+    def _to_join(self, key: Key, look: Look) -> Flight | None:
+        """Another's flight of this key, unless what it has brought is too old for this request."""
+        flight = self._means.flights.under_way(key, look)
         if flight is None or flight.brought is None or self._is_fresh(flight.brought):
             return flight
         return None

@@ -7,8 +7,9 @@ from typing import Protocol
 from cache_proxy import lasting
 from cache_proxy.backends.base import Backend
 from cache_proxy.core.codec import seal
+from cache_proxy.core.plan import is_fresh
 from cache_proxy.errors import PartialAnswer, StoreError
-from cache_proxy.models import Entry, Key
+from cache_proxy.models import Controls, Entry, Key
 from cache_proxy.unreadable import Unreadable
 
 PURGE_PATIENCE = 5.0
@@ -41,6 +42,17 @@ class Shelf:
     async def read(self, keys: Sequence[Key]) -> dict[Key, Entry]:
         """What is held under these keys; nothing where the store fails."""
         return self._opened(await self.store.get_many(keys))
+
+    async def look_up(self, keys: Sequence[Key], controls: Controls, clock: Callable[[], float]) -> dict[Key, Entry]:
+        """What is held under these keys, fresh or not. Where a nearer copy is too old for these controls, what all
+        share: another process may have renewed it.
+        """
+        entries = await self.read(keys)
+        now = clock()
+        stale = [key for key, entry in entries.items() if not is_fresh(entry, controls, now)]
+        if stale and self.store.forget(stale):
+            entries |= await self.read(stale)
+        return entries
 
     async def read_surely(self, keys: Sequence[Key]) -> tuple[dict[Key, Entry], StoreError | None]:
         """The same, and what went wrong if not all of the store could say."""

@@ -4,9 +4,10 @@ Whoever misses a key that is under way waits for its flight. The work that bring
 and outlives whoever began it, even where everything is told to end: the answer is being paid for, so it comes home and
 is kept even if nobody waits any more, and a caller that leaves harms nobody who stays.
 
-A key counts as under way until its value is in the store *and* every request that looked it up before that is answered:
-a look-up that left before the value arrived and returns after it must still find it here. So there is no moment in
-which a key that is paid for is neither stored nor under way, and nothing is paid for twice.
+A key counts as under way until its value is in the store *and* every request that began to look it up before that has
+boarded: a look-up that left before the value arrived and returns after it must still find it here. So there is no
+moment in which a key that is paid for is neither stored nor under way, and nothing is paid for twice. Whoever begins to
+look after that finds it in the store, or nowhere: another process may have purged it there.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ from typing import Any
 
 from cache_proxy import lasting
 from cache_proxy.models import Deployment, Entry, Key
+
+Look = int
+"""The number of a look-up, in the order in which they began."""
 
 Caller = object
 """Whoever leads flights: one for each request, compared by identity."""
@@ -65,12 +69,14 @@ class Flight:
     is not his.
     """
 
-    __slots__ = ("_landing", "key", "leader", "via")
+    __slots__ = ("_landing", "key", "last_look", "leader", "via")
 
     def __init__(self, key: Key, leader: Caller, via: tuple[Deployment, ...]) -> None:
         self.key = key
         self.leader = leader
         self.via = via
+        # The last look-up that may join it, once it is over.
+        self.last_look: Look | None = None
         self._landing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
@@ -112,22 +118,24 @@ class Flights:
         self._tasks: set[asyncio.Task[Any]] = set()
         # Look-ups are numbered as they begin; a flight that is over lingers for those that began before.
         self._count = 0
-        self._looking: dict[int, None] = {}
-        self._lingering: deque[tuple[int, Flight]] = deque()
+        self._looking: dict[Look, None] = {}
+        self._lingering: deque[tuple[Look, Flight]] = deque()
         self._purges = 0
         self._purged: dict[Key, int] = {}
         self._all_purged = 0
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """For as long as a request looks up its keys and boards: what lands meanwhile stays to be joined."""
+    def looking(self) -> Iterator[Look]:
+        """For as long as a request looks up its keys and boards, and no longer: what lands meanwhile stays to be joined
+        by it. To wait for flights in here would keep all that lands in memory.
+        """
         self._count += 1
-        ticket = self._count
-        self._looking[ticket] = None
+        look = self._count
+        self._looking[look] = None
         try:
-            yield
+            yield look
         finally:
-            del self._looking[ticket]
+            del self._looking[look]
             self._let_go()
 
     def _let_go(self) -> None:
@@ -154,9 +162,12 @@ class Flights:
         """Whether this key was purged after that many purges."""
         return self._all_purged > since or self._purged.get(key, 0) > since
 
-    def under_way(self, key: Key) -> Flight | None:
-        """The flight that brings this key, if there is one to join."""
-        return self._under_way.get(key)
+    def under_way(self, key: Key, look: Look | None = None) -> Flight | None:
+        """The flight that brings this key, if there is one to join for this look-up (``None``: one that begins now)."""
+        flight = self._under_way.get(key)
+        if flight is None or flight.last_look is None:
+            return flight
+        return flight if look is not None and look <= flight.last_look else None
 
     def begin(
         self,
@@ -182,6 +193,7 @@ class Flights:
         self._abroad.difference_update(flights)
         for flight in flights:
             if self._looking and flight.brought is not None:
+                flight.last_look = self._count
                 self._lingering.append((self._count, flight))
             else:
                 self._unregister(flight)

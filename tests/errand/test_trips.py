@@ -14,7 +14,7 @@ from cache_proxy.backends.base import Key
 from cache_proxy.errand import Sharing
 from cache_proxy.errand.trip import UNREAD_MOST
 from cache_proxy.errors import PartialAnswer, StoreError, UpstreamBusy, UpstreamRefused
-from tests.errand.world import LEASE, MODEL, SIZE, Course, Process, SharedStore, World
+from tests.errand.world import LEASE, MODEL, SIZE, Course, Process, SharedStore, Waiting, World
 
 pytestmark = pytest.mark.anyio
 
@@ -117,6 +117,27 @@ async def test_an_entry_that_is_held_and_too_old_is_paid_for_again_by_one(
     await course.fairly(LONG)
     assert course.world.billed == {"a": 2}, "once before, and once after it was over"
     assert sorted(task.result()[1].tokens_billed for _, _, task in course.callers) == [0, 0, 1, 1]
+
+
+async def test_what_another_process_purged_is_served_to_nobody_who_asks_after_it(course: Course) -> None:
+    first, second = course.processes
+    await course.ask(second, ["slow"])
+    await until(course, "answer")
+    (slow,) = (one for one in course.world.waiting if one.what == "answer")
+
+    def others() -> list[Waiting]:
+        return [one for one in course.world.possible() if one is not slow and one.what != "renew"]
+
+    await course.ask(second, ["a"])
+    while not course.callers[1][2].done() or any(one.what in ("stored", "release", "released") for one in others()):
+        await course.world.let_go(others()[0])
+    assert await first.means.purge([key_of(course, "a")]) == 1
+    await course.ask(second, ["a"])
+    while not course.callers[2][2].done():
+        await course.world.let_go(others()[0])
+    assert course.world.billed["a"] == 2
+    assert course.callers[2][2].result()[1].counts.misses == 1
+    await course.fairly(LONG)
 
 
 async def test_a_renewal_that_hangs_does_not_lose_the_lease(course: Course) -> None:

@@ -65,22 +65,35 @@ async def test_a_key_is_under_way_until_its_flight_is_over() -> None:
 
 async def test_what_is_over_lingers_for_those_who_looked_before() -> None:
     flights = Flights()
-    with flights.looking():
+    with flights.looking() as look:
         (a,) = begun(flights, A)
         a.end(landed(A))
         flights.over([a])
-        assert flights.under_way(A) is a
-    assert flights.under_way(A) is None
+        assert flights.under_way(A, look) is a
+    assert flights.under_way(A, look) is None
+
+
+async def test_what_is_over_is_not_for_those_who_began_to_look_after_it() -> None:
+    flights = Flights()
+    with flights.looking() as before:
+        (a,) = begun(flights, A)
+        a.end(landed(A))
+        with flights.looking() as meanwhile:
+            flights.over([a])
+            with flights.looking() as after:
+                assert flights.under_way(A, after) is None
+                assert flights.under_way(A) is None
+            assert flights.under_way(A, meanwhile) is flights.under_way(A, before) is a
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() -> None:
     flights = Flights()
-    with flights.looking():
+    with flights.looking() as look:
         (a,) = begun(flights, A)
         waiting = [asyncio.create_task(a.wait()) for _ in range(5)]
         a.end(Fallen(GONE))
         flights.over([a])
-        assert flights.under_way(A) is None
+        assert flights.under_way(A, look) is None
         assert [outcome.error for outcome in await asyncio.gather(*waiting) if isinstance(outcome, Fallen)] == [
             GONE
         ] * 5

@@ -63,6 +63,54 @@ async def test_what_lingers_for_a_look_up_is_let_go_when_that_is_answered(tmp_pa
     assert not house.flights._lingering
 
 
+async def test_one_slow_request_does_not_keep_what_others_brought_in_memory(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    slow_gate = next_calls_wait(house)
+    slow = asyncio.create_task(house.ask(["slow"]))
+    await until(lambda: house.gate.arrived == 1)
+    next_calls_pass(house)
+    for number in range(20):
+        await house.ask([f"text {number} {at}" for at in range(10)], dimensions=8)
+    await until(lambda: len(house.flights._under_way) == 1)
+    assert not house.flights._lingering
+    slow_gate.set()
+    await slow
+
+
+def next_calls_wait(house: House) -> asyncio.Event:
+    """Calls that arrive from now on wait for this."""
+    house.gate.open = asyncio.Event()
+    return house.gate.open
+
+
+def next_calls_pass(house: House) -> None:
+    next_calls_wait(house).set()
+
+
+async def test_who_has_to_try_again_finds_what_others_brought_meanwhile(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.standin.fail_next(Fault("status", 422, contains="poison"))
+    slow_gate = next_calls_wait(house)
+    slow = asyncio.create_task(house.ask(["slow"]))
+    await until(lambda: house.gate.arrived == 1)
+    bad_gate = next_calls_wait(house)
+    leader = asyncio.create_task(house.tell(["good", "poison"]))
+    await until(lambda: house.gate.arrived == 2)
+    joiner = asyncio.create_task(house.ask(["slow", "good"]))
+    await asyncio.sleep(0.01)
+    bad_gate.set()
+    await leader
+    next_calls_pass(house)
+    await house.ask(["good"])
+    await until(lambda: len(house.flights._under_way) == 1)
+    slow_gate.set()
+    _, story = await joiner
+    assert (story.counts.misses, story.counts.joined, story.tokens_billed) == (0, 2, 0)
+    assert "collapsed" in story.cache_status
+    assert house.standin.call_count == 3
+    await slow
+
+
 @pytest.mark.parametrize("everything", [False, True])
 async def test_what_is_under_way_when_a_purge_comes_is_answered_and_not_kept(tmp_path: Path, everything: bool) -> None:
     house = House(tmp_path)
