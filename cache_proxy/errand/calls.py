@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from typing import NamedTuple
 
 from cache_proxy import lasting
@@ -13,7 +13,7 @@ from cache_proxy.core.asked import WIRES, Asked, store_ttl
 from cache_proxy.core.spend import call_bound, estimate, split
 from cache_proxy.core.wire.reply import billed
 from cache_proxy.errand import words
-from cache_proxy.errand.claims import Claims
+from cache_proxy.errand.claims import Claims, Held
 from cache_proxy.errand.shelf import Shelf
 from cache_proxy.errors import UpstreamError, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Entry, Item, Key, Policy, Reply
@@ -106,12 +106,27 @@ class Calls:
         entries = _entries(parcels, reply, items, self.clock())
         bill = Bill(_keys(parcels), parcels[0].flight.leader, _shares(parcels, entries, reply.tokens))
         bill.unknown, bill.unsettled = sent.unknown + doubts.calls, sent.tokens_unsettled + doubts.tokens
-        writing = asyncio.gather(*self._write(parcels, entries))
-        await asyncio.wait({writing}, timeout=0 if self.shelf.store.ailing else STORE_PATIENCE)
-        bill.stored = writing.done() and any(writing.result())
-        for parcel in parcels:
-            parcel.flight.end(Landed(entries[parcel.key], bill))
-        await self._over(parcels, None if all(await writing) else words.UNKEPT)
+        writes = self._write(parcels, entries)
+        await self._wait_a_little(set(filter(None, writes)))
+        bill.stored = frozenset(
+            parcel.flight.leader
+            for parcel, write in zip(parcels, writes, strict=True)
+            if write is not None and write.done() and write.result()
+        )
+        for parcel, entry in zip(parcels, entries, strict=True):
+            parcel.flight.end(Landed(entry, bill))
+        await self._over(parcels, [await self._kept(*each) for each in zip(parcels, writes, strict=True)])
+
+    async def _wait_a_little(self, writes: set["asyncio.Task[bool]"]) -> None:
+        """Let these be stored, if that is soon."""
+        if writes:
+            await asyncio.wait(writes, timeout=0 if self.shelf.store.ailing else STORE_PATIENCE)
+
+    async def _kept(self, parcel: Parcel, write: "asyncio.Task[bool] | None") -> bytes | None:
+        """The word for those who wait for what this stores: ``None`` unless it was to be stored and is not."""
+        if write is None or await write or self.flights.is_purged(parcel.key, parcel.since):
+            return None
+        return words.UNKEPT
 
     async def _sent(self, asked: Asked, items: Sequence[Item], tokens: int) -> Sent:
         body = WIRES[asked.ask.endpoint].upstream_body(asked.ask, items)
@@ -134,15 +149,14 @@ class Calls:
             raise
         return reply
 
-    def _write(self, parcels: Sequence[Parcel], entries: Mapping[Key, Entry]) -> list["asyncio.Task[bool]"]:
-        """Begin to store what may be stored, each for as long as it may."""
-        kept = [parcel for parcel in parcels if not self.flights.is_purged(parcel.key, parcel.since)]
-        return [
-            self.shelf.write(
-                {parcel.key: entries[parcel.key] for parcel in kept if parcel.ttl == ttl}, store_ttl(ttl, self.policy)
-            )
-            for ttl in dict.fromkeys(parcel.ttl for parcel in kept)
-        ]
+    def _write(self, parcels: Sequence[Parcel], entries: Sequence[Entry]) -> "list[asyncio.Task[bool] | None]":
+        """Begin to store what may be stored, each for as long as it may. For each parcel the task that stores it."""
+        groups: dict[float | None, dict[Key, Entry]] = {}
+        may = [parcel.ttl != 0 and not self.flights.is_purged(parcel.key, parcel.since) for parcel in parcels]
+        for parcel, entry in compress(zip(parcels, entries, strict=True), may):
+            groups.setdefault(parcel.ttl, {})[parcel.key] = entry
+        tasks = {ttl: self.shelf.write(group, store_ttl(ttl, self.policy)) for ttl, group in groups.items()}
+        return [tasks[parcel.ttl] if stored else None for parcel, stored in zip(parcels, may, strict=True)]
 
     async def _fail(self, parcels: Sequence[Parcel], error: Exception, doubts: Doubts) -> None:
         bill = Bill(_keys(parcels), parcels[0].flight.leader)
@@ -151,12 +165,17 @@ class Calls:
             bill.shares = _by_caller(parcels, split(error.tokens, [parcel.tokens for parcel in parcels]))
         for parcel in parcels:
             parcel.flight.end(Fallen(error, bill))
-        await self._over(parcels, words.write(error, parcels[0].flight.via))
+        await self._over(parcels, [words.write(error, parcels[0].flight.via)] * len(parcels))
 
-    async def _over(self, parcels: Sequence[Parcel], word: bytes | None = None) -> None:
+    async def _over(self, parcels: Sequence[Parcel], told: Sequence[bytes | None]) -> None:
+        """These flights are over; with each lease goes the word that is ``told`` to those who wait for it."""
         # At once: a failure is told to those who waited, and to nobody who comes now.
         self.flights.over([parcel.flight for parcel in parcels])
-        await self.claims.release({parcel.key: parcel.owner for parcel in parcels if parcel.owner}, word)
+        leases: dict[bytes | None, list[Held]] = {}
+        for parcel, word in zip(parcels, told, strict=True):
+            if parcel.owner:
+                leases.setdefault(word, []).append((parcel.key, parcel.owner))
+        await lasting.all_of(self.claims.release(held, word) for word, held in leases.items())
 
 
 def _blames_items(error: Exception) -> bool:
@@ -179,19 +198,18 @@ def _keys(parcels: Sequence[Parcel]) -> frozenset[Key]:
     return frozenset(parcel.key for parcel in parcels)
 
 
-def _entries(parcels: Sequence[Parcel], reply: Reply, items: Sequence[Item], now: float) -> dict[Key, Entry]:
-    """What to keep for each parcel, its own time of expiry in it."""
-    asked = parcels[0].asked
-    found: dict[Key, Entry] = {}
-    for ttl in dict.fromkeys(parcel.ttl for parcel in parcels):
-        entries = plan.entries(reply, asked.ask, items, now, ttl)
-        found.update((parcel.key, entry) for parcel, entry in zip(parcels, entries, strict=True) if parcel.ttl == ttl)
-    return found
+def _entries(parcels: Sequence[Parcel], reply: Reply, items: Sequence[Item], now: float) -> list[Entry]:
+    """What to keep for each parcel, its own time of expiry in it. One key may be in several: one that is kept, and one
+    that is not.
+    """
+    ask = parcels[0].asked.ask
+    found = {ttl: plan.entries(reply, ask, items, now, ttl) for ttl in dict.fromkeys(parcel.ttl for parcel in parcels)}
+    return [found[parcel.ttl][at] for at, parcel in enumerate(parcels)]
 
 
-def _shares(parcels: Sequence[Parcel], entries: Mapping[Key, Entry], billed: int) -> Mapping[Caller, int]:
+def _shares(parcels: Sequence[Parcel], entries: Sequence[Entry], billed: int) -> Mapping[Caller, int]:
     """What each caller bears of a call. What is no item's (a query) is the first one's."""
-    shares = _by_caller(parcels, [entries[parcel.key].tokens for parcel in parcels])
+    shares = _by_caller(parcels, [entry.tokens for entry in entries])
     bearer = parcels[0].flight.leader
     shares[bearer] += billed - sum(shares.values())
     return shares

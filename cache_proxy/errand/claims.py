@@ -80,18 +80,10 @@ class Claims:
         while self._held:
             await self._sleep(self.seconds / RENEWALS)
             # One that hangs must not keep the next from being sent; more than a lease's worth of them are of no use.
-            for batch in self._by_key() if len(self._renewals) < RENEWALS else ():
+            for batch in _by_key(self._held) if len(self._renewals) < RENEWALS else ():
                 self._renewals.add(renewal := lasting.start(self._renew(batch)))
                 renewal.add_done_callback(self._renewals.discard)
         self._keeper = None
-
-    def _by_key(self) -> Iterator[dict[Key, Owner]]:
-        """All that is held, in batches in which no key stands twice; nearly always one."""
-        left = list(self._held)
-        while left:
-            batch = dict(reversed(left))
-            yield batch
-            left = [(key, owner) for key, owner in left if batch[key] != owner]
 
     async def _renew(self, batch: Mapping[Key, Owner]) -> None:
         assert self._leases is not None  # noqa: S101 - nothing is held without them
@@ -105,16 +97,17 @@ class Claims:
                         del self._held[held]
                         self.counts["lost"] += 1
 
-    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
+    async def release(self, held: Iterable[Held], word: bytes | None = None) -> None:
         """Give these up, where they are still held. With a ``word``, those who wait are told it."""
-        gone = {key: owner for key, owner in held.items() if self._held.pop((key, owner), None) is not None}
-        if gone and self._leases is not None:
-            with suppress(StoreError):
-                await self._leases.release(gone, word)
+        gone = [each for each in dict.fromkeys(held) if self._held.pop(each, None) is not None]
+        for batch in _by_key(gone):
+            if self._leases is not None:
+                with suppress(StoreError):
+                    await self._leases.release(batch, word)
 
     async def close(self) -> None:
         """Renew nothing any more, and give up what is held: nobody is going to bring it."""
-        left = [lasting.start(self.release(batch)) for batch in list(self._by_key())]
+        left = [lasting.start(self.release(list(self._held)))] if self._held else []
         if left:
             await asyncio.wait(left, timeout=FAREWELL)
         tasks = [*left, *self._renewals, *([self._keeper] if self._keeper else [])]
@@ -122,3 +115,12 @@ class Claims:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _by_key(held: Iterable[Held]) -> Iterator[dict[Key, Owner]]:
+    """All these, in batches in which no key stands twice; nearly always one."""
+    left = list(held)
+    while left:
+        batch = dict(reversed(left))
+        yield batch
+        left = [(key, owner) for key, owner in left if batch[key] != owner]

@@ -134,7 +134,7 @@ class Errand:
         if bill.bearer is self:
             self._story.outcome_unknown += bill.unknown
             self._story.tokens_unsettled += bill.unsettled
-        self.stored = self.stored or bill.stored
+        self.stored = self.stored or self in bill.stored
 
     def _may_be_anothers_fault(self, flight: Flight, fallen: Fallen) -> bool:
         error = fallen.error

@@ -104,7 +104,7 @@ class Trip:
         for key, entry in entries.items():
             self._waiting[key].flight.end(Landed(entry))
         self._means.flights.over([self._waiting.pop(key).flight for key in entries])
-        await self._means.claims.release({key: self._owner for key in entries if turns[key].mine})
+        await self._means.claims.release([(key, self._owner) for key in entries if turns[key].mine])
 
     async def _hear(self, key: Key, word: bytes) -> None:
         """Another process could not bring it."""
@@ -117,7 +117,7 @@ class Trip:
         parcel = self._waiting.pop(key)
         parcel.flight.end(outcome)
         self._means.flights.over([parcel.flight])
-        await self._means.claims.release({key: self._owner})
+        await self._means.claims.release([(key, self._owner)])
 
     def _pay(self, keys: Sequence[Key]) -> None:
         if keys:

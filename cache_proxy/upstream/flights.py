@@ -42,7 +42,8 @@ class Bill:
     """Calls on its way that may have been billed without an answer."""
     unsettled: int = 0
     """The most tokens that those can have cost."""
-    stored: bool = False
+    stored: Collection[Caller] = ()
+    """Those of whose items some are known to be stored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,6 +45,38 @@ async def test_what_gathers_while_a_call_is_under_way_is_one_call_and_each_pays_
     assert stories[1].tokens_billed > stories[0].tokens_billed > 0
 
 
+async def test_who_is_not_to_be_kept_and_who_is_may_ask_for_the_same_text_in_one_call(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    kept = [("other", None), ("a", 0), ("a", None)]
+    (_, _), (_, not_kept), (_, story) = await each_of_its_own(house, kept)
+    assert bodies(house) == [["first of all"], ["other", "a", "a"]]
+    assert "stored" in story.cache_status
+    assert "stored" not in not_kept.cache_status
+    _, again = await house.ask(["a"])
+    assert again.counts.hits == 1, "what the second asked for is kept, as long as it asked"
+
+
+async def each_of_its_own(house: House, requests: Sequence[tuple[str, float | None]]) -> Sequence[Any]:
+    """As ``together``: a text each, and for how long it is kept."""
+    house.gate.open.clear()
+    first = asyncio.create_task(house.ask(["first of all"]))
+    await until(lambda: house.gate.arrived == 1)
+    asking = [
+        asyncio.create_task(house.ask([text], cache=None if ttl is None else {"ttl": ttl})) for text, ttl in requests
+    ]
+    await until(lambda: house.gate.arrived == 2)
+    house.gate.open.set()
+    await first
+    outcomes: list[Any] = await asyncio.gather(*asking)
+    return outcomes
+
+
+async def test_who_did_not_want_it_kept_is_not_told_that_it_is(tmp_path: Path) -> None:
+    (_, kept), (_, not_kept) = await each_of_its_own(House(tmp_path), [("a", None), ("b", 0)])
+    assert "stored" in kept.cache_status
+    assert "stored" not in not_kept.cache_status
+
+
 async def test_other_parameters_another_model_and_another_namespace_travel_apart(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.gate.open.clear()

@@ -243,6 +243,36 @@ async def test_a_lease_is_given_up_only_when_the_value_is_stored(course: Course)
     assert course.processes[0].means.claims._held == {}
 
 
+async def test_what_is_not_kept_leaves_no_word_in_place_of_what_is(course: Course) -> None:
+    first = course.processes[0]
+    await course.ask(first, ["under way"])
+    await until(course, "call")
+    await course.ask(first, ["not kept"], cache={"ttl": 0})
+    await course.ask(first, ["kept"])
+    while course.left() or any(one.due is None for one in course.world.possible()):
+        held_up = any("acquire" in one.what for one in course.world.possible())
+        # Both are to be in one call, while the first one is under way.
+        first_call = len(course.world.calls) == 0 and held_up
+        steps = [one for one in course.world.possible() if not (first_call and one.what in ("call", "timer"))]
+        await course.world.let_go(steps[0])
+    assert course.world.calls == [1, 2]
+    assert course.world.held == {}
+
+
+async def test_each_of_two_leases_of_one_key_is_given_up(course: Course) -> None:
+    """As of a trip whose key was purged, and of one that began after it while the leases could not be asked for."""
+    claims, key = course.processes[0].means.claims, key_of(course, "a")
+    claims._hold([(key, b"one"), (key, b"two")])
+    course.world.held[key] = (b"one", course.world.now + LONG, None)
+    giving_up = asyncio.create_task(claims.release([(key, b"one"), (key, b"two")]))
+    while not giving_up.done():
+        await course.world.settle()
+        for step in [one for one in course.world.possible() if one.what in ("release", "released")]:
+            await course.world.let_go(step)
+    assert claims._held == {}
+    assert course.world.held == {}
+
+
 async def test_a_lease_that_was_lost_is_counted_and_not_taken_from_who_has_it_now(course: Course) -> None:
     await all_want_it(course)
     key = key_of(course, "a")
