@@ -51,13 +51,22 @@ class Breaker:
             self._pause = self._first_pause
             self._turn("closed", "answered")
 
-    def failed(self, *, refused: bool, began_at: float, said: str = "refused") -> None:
-        """A read that began at ``began_at`` was refused or ran out of time. The log hears what was ``said``."""
+    def failed(self, *, refused: bool, began_at: float, said: str = "refused") -> bool:
+        """A read that began at ``began_at`` was refused or ran out of time. The log hears what was ``said``. Returns
+        whether it counts.
+        """
         if self.state != "closed" or not self._counts(refused, began_at):
-            return
+            return False
         self._in_a_row[refused] += 1
         if self._in_a_row[refused] >= self._limits[refused]:
             self.trip(refused=refused, said=said)
+        return True
+
+    def excuse(self, timeouts: int) -> None:
+        """So many time-outs that counted were none: the answer came after all. Others' still count, and a store that is
+        left alone by now stays so until it is asked.
+        """
+        self._in_a_row[False] = max(0, self._in_a_row[False] - timeouts)
 
     def heard_of(self) -> None:
         """Something else than a read was answered: a probe need not wait longer than the first one did."""

@@ -244,6 +244,7 @@ class GuardedBackend(Backend):
             self._calls,
             store=self._breaker,
             breaker=breaker,
+            look=partial(self._read, [PROBE]),
             sign=self._read_deadline,
             deadline=self._write_deadline,
             clock=self._clock,

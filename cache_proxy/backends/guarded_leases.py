@@ -8,20 +8,22 @@ own. While it is open they are not asked, and then one caller's call finds out.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import TypeVar
 
 from cache_proxy.backends.base import Counters, Key, Leases, Owner, Turn, Want
 from cache_proxy.backends.breaker import Breaker
 from cache_proxy.backends.calls import Calls, Unsound
-from cache_proxy.errors import StoreError
+from cache_proxy.errors import PartialAnswer, StoreError
 
 T = TypeVar("T")
 
 
 class Gate:
     """The way to one of the two. ``what`` is the word it is counted under among the failures of ``calls``; ``store`` is
-    the breaker of the whole store and ``breaker`` its own; an answer is waited for for ``deadline`` seconds, but each
-    ``sign`` seconds without one count against the store: one that is busy is waited for, one that hangs is not.
+    the breaker of the whole store and ``breaker`` its own. An answer is waited for for ``deadline`` seconds, but each
+    ``sign`` seconds without one count against the store, unless it answers a ``look`` then, or the call after all: one
+    that is busy is waited for, one that hangs is not.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Gate:
         *,
         store: Breaker,
         breaker: Breaker,
+        look: Callable[[], Awaitable[object]],
         sign: float,
         deadline: float,
         clock: Callable[[], float],
@@ -39,6 +42,7 @@ class Gate:
         self._calls = calls
         self._store = store
         self._breaker = breaker
+        self._look = look
         self._sign = sign
         self._deadline = deadline
         self._clock = clock
@@ -83,14 +87,44 @@ class Gate:
         return answer
 
     async def _wait(self, task: "asyncio.Task[T]") -> None:
+        silence = _Silence(self._store)
         give_up_at = self._clock() + self._deadline
         while self._store.state == "closed" and (left := give_up_at - self._clock()) > 0:
             began_at = self._clock()
             done, _ = await asyncio.wait({task}, timeout=min(self._sign, left))
-            # What is left of the deadline may be too short for its silence to say anything of the store.
-            if done or left < self._sign:
+            if done:
+                silence.broken()
                 return
-            self._store.failed(refused=False, began_at=began_at)
+            # What is left of the deadline may be too short for its silence to say anything of the store.
+            if left < self._sign:
+                return
+            if silence.counts(began_at):
+                self._calls.start(self._listen, silence)
+
+    async def _listen(self, silence: "_Silence") -> None:
+        # A part of its servers is a sign of life, too. Other failures are nobody's business here.
+        with suppress(PartialAnswer):
+            await self._look()
+        silence.broken()
+
+
+class _Silence:
+    """What the waiting of one call has counted against a store."""
+
+    def __init__(self, store: Breaker) -> None:
+        self._store = store
+        self._counted = 0
+
+    def counts(self, began_at: float) -> bool:
+        """Count the silence since then against the store, unless another's was. Returns whether it was."""
+        counts = self._store.failed(refused=False, began_at=began_at)
+        self._counted += counts
+        return counts
+
+    def broken(self) -> None:
+        """The store was busy, and did not hang."""
+        self._store.excuse(self._counted)
+        self._counted = 0
 
 
 class GuardedLeases(Leases):

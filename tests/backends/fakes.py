@@ -119,6 +119,8 @@ class WaywardLeases(Leases):
     def __init__(self, store: WaywardStore) -> None:
         self.store = store
         self.refusing: Exception | None = None
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.answer: Any = None
         self.asked = 0
         self.answered = 0
@@ -136,6 +138,7 @@ class WaywardLeases(Leases):
 
     async def _manners(self) -> None:
         self.asked += 1
+        await self.answering.wait()
         await self.store._manners()
         if self.refusing is not None:
             raise self.refusing

@@ -276,3 +276,82 @@ async def test_giving_up_leases_in_a_store_that_hangs_says_nothing_against_it(
     inner.answering.set()
     assert guard.state == "closed"
     assert await acquired(leases)
+
+
+# Busy, or hanging ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def patient(inner: WaywardStore) -> AsyncIterator[GuardedBackend]:
+    """A guard that gives up on nothing but a store that hangs."""
+    made = GuardedBackend(inner, read_deadline=0.1, write_deadline=60.0)
+    await made.open()
+    yield made
+    inner.answering_reads.set()
+    await made.close()
+
+
+def counted(guard: GuardedBackend) -> int:
+    return guard._breaker._in_a_row[False]
+
+
+async def test_leases_that_take_their_time_in_a_store_that_answers_look_ups_are_waited_for(
+    patient: GuardedBackend, inner: WaywardStore
+) -> None:
+    leases = patient.leases
+    assert leases is not None
+    inner.leases.answering.clear()
+    waiting = [asyncio.create_task(acquired(leases)) for _ in range(5)]
+    await until(lambda: inner.reads >= 5)
+    assert patient.state == "closed"
+    assert not any(each.done() for each in waiting)
+    inner.leases.answering.set()
+    assert await asyncio.gather(*waiting) == [True] * 5
+    assert counted(patient) == 0
+
+
+async def test_an_answer_that_came_late_clears_what_the_waiting_for_it_counted(
+    patient: GuardedBackend, inner: WaywardStore
+) -> None:
+    leases = patient.leases
+    assert leases is not None
+    inner.answering_reads.clear()
+    for _ in range(3):
+        inner.leases.answering.clear()
+        waiting = asyncio.create_task(acquired(leases))
+        await until(lambda: counted(patient) == 1)
+        inner.leases.answering.set()
+        assert await waiting
+        assert (patient.state, counted(patient)) == ("closed", 0)
+
+
+async def test_an_answer_that_came_late_excuses_no_look_up_and_closes_no_store_that_is_left_alone(
+    patient: GuardedBackend, inner: WaywardStore
+) -> None:
+    leases = patient.leases
+    assert leases is not None
+    inner.leases.answering.clear()
+    inner.answering_reads.clear()
+    waiting = asyncio.create_task(acquired(leases))
+    await until(lambda: counted(patient) == 1)
+    await patient.get_many([A])
+    assert patient.state == "open"
+    inner.leases.answering.set()
+    await waiting
+    assert patient.state == "open"
+    inner.answering_reads.set()
+
+
+async def test_leases_that_never_answer_are_given_up_at_the_deadline_and_left_alone(inner: WaywardStore) -> None:
+    guard = GuardedBackend(inner, read_deadline=SOON, write_deadline=3 * SOON)
+    await guard.open()
+    assert guard.leases is not None
+    inner.leases.answering.clear()
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            assert not await acquired(guard.leases)
+    assert inner.leases.asked == 2, "then it is left alone"
+    assert guard.state == "closed"
+    assert await guard.set_many({A: b"1"})
+    assert await guard.get_many([A]) == {A: b"1"}
+    await guard.close()
