@@ -32,8 +32,12 @@ PING: Key = b"ping"
 
 _TOUCHED_MOST = 50_000  # keys: where nothing can be written, they would pile up
 
-SHARE_PATIENCE = 2.0
-"""Seconds that leases and counters wait for their turn: a caller waits for them, and has another way."""
+SHARE = 0.8
+"""Of a write's patience, what leases and counters have: whoever guards the store gives a call about as long as a write,
+and what a part of them was answered has to be back by then."""
+
+_LEAST_SHARE = 1.0
+"""Seconds that they have for what is not the lock: to get to the thread, and to the disk."""
 
 _PAUSES = (0.005, 0.1)
 """Seconds between tries at a lock that is taken, first and longest. A try takes the thread ``LOCK_WAIT``, too."""
@@ -84,7 +88,8 @@ class DiskBackend(Backend):
         self._hurry = asyncio.Event()
         self._turn = asyncio.Lock()
         self._clock = clock
-        self._leases = DiskLeases(self._read, self._share, clock)
+        self._patience = write_patience * SHARE
+        self._leases = DiskLeases(self._read, self._share, clock, max(self._patience, _LEAST_SHARE))
         self._counters = DiskCounters(self._share, clock)
 
     async def open(self) -> None:
@@ -222,9 +227,9 @@ class DiskBackend(Backend):
 
     async def _share(self, work: Callable[Concatenate[FencedCache, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``_write``, for what waits for no lock in the thread: look-ups are not held up by leases."""
-        give_up_at = time.monotonic() + min(self._write_patience, SHARE_PATIENCE)
+        give_up_at = time.monotonic() + self._patience
         try:
-            async with asyncio.timeout(SHARE_PATIENCE), self._turn:
+            async with asyncio.timeout(max(self._patience, _LEAST_SHARE)), self._turn:
                 return await self._again(give_up_at, _SHORT_PAUSES, self._file.call, work, *args, **kwargs)
         except TimeoutError:
             raise StoreError("disk: busy", refused=False) from None

@@ -4,14 +4,16 @@ They go the way of the values: one thread, one transaction a batch, under the on
 takes them over into the new file. With a file that is damaged they are lost, and ``renew`` tells the holders so.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from cache_proxy.backends.base import WORD_SECONDS, Key, Leases, Owner, Turn
 from cache_proxy.backends.disk_fence import IS_HELD, FencedCache
 from cache_proxy.backends.disk_tables import ANY_LAPSED, COUNTS, FORGET_LAPSED
+from cache_proxy.errors import StoreError
 
 AT_ONCE = 512
 """Keys of a trip, so that look-ups get in between."""
@@ -53,17 +55,20 @@ _RELEASE = "DELETE FROM Lease WHERE key = ? AND owner = ? AND word IS NULL"
 
 
 class DiskLeases(Leases):
-    """``look`` is the way for those who only read, ``write`` for all others."""
+    """``look`` is the way for those who only read, ``write`` for all others. What is asked has ``patience`` seconds for
+    all its parts together; what some were answered by then is told.
+    """
 
-    def __init__(self, look: Trip, write: Trip, clock: Clock) -> None:
+    def __init__(self, look: Trip, write: Trip, clock: Clock, patience: float) -> None:
         self._look = look
         self._write = write
         self._clock = clock
+        self._patience = patience
 
     async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
         turns: dict[Key, Turn] = {}
-        for part in _parts(wanted):
-            turns |= await self._acquire(part, owner, ttl)
+        for part in await self._answered(wanted, lambda part: self._acquire(part, owner, ttl)):
+            turns |= part
         return turns
 
     async def _acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
@@ -76,9 +81,23 @@ class DiskLeases(Leases):
 
     async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
         kept: set[Key] = set()
-        for part in _parts(held):
-            kept |= await self._write(_renew, part, ttl, self._clock)
+        for part in await self._answered(held, lambda part: self._write(_renew, part, ttl, self._clock)):
+            kept |= part
         return kept
+
+    async def _answered(
+        self, asked: Mapping[Key, Owner], ask: Callable[[Mapping[Key, Owner]], Awaitable[T]]
+    ) -> Sequence[T]:
+        """What the parts were answered that got an answer. Raises ``StoreError`` if none did."""
+        answers: list[T] = []
+        try:
+            async with asyncio.timeout(self._patience):
+                for part in _parts(asked):
+                    answers.append(await ask(part))  # noqa: PERF401 - those before a failure count
+        except (StoreError, TimeoutError) as error:
+            if not answers:
+                raise error if isinstance(error, StoreError) else StoreError("disk: busy", refused=False) from None
+        return answers
 
     async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
         for part in _parts(held):

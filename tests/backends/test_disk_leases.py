@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from cache_proxy.backends.base import Backend, Turn, Want
 from cache_proxy.backends.contract import A, B, C
 from cache_proxy.backends.counter_contract import CountersContract
 from cache_proxy.backends.disk import DiskBackend
+from cache_proxy.backends.disk_leases import AT_ONCE, DiskLeases
 from cache_proxy.backends.disk_lock import FolderLock
 from cache_proxy.backends.lease_contract import LONG, MINE, NOBODY, OURS, THEIRS, LeasesContract, is_mine, take, until
 from cache_proxy.errors import StoreError
@@ -185,6 +187,58 @@ async def test_who_polls_for_anothers_lease_needs_no_lock(folder: Path) -> None:
             with pytest.raises(StoreError) as busy:
                 await store.leases.acquire({A: OURS, B: OURS}, THEIRS, LONG)
             assert not busy.value.refused
+
+
+async def test_what_a_part_of_a_large_batch_was_answered_is_told_though_the_rest_found_no_turn(folder: Path) -> None:
+    keys = [number.to_bytes(32, "big") for number in range(2 * AT_ONCE)]
+    theirs = keys[:AT_ONCE]
+    async with opened(folder, patience=0.0) as store, opened(folder) as others:
+        await others.leases.acquire(dict.fromkeys(theirs, NOBODY), THEIRS, LONG)
+        leases = store.leases
+        assert isinstance(leases, DiskLeases)
+        looked, look = [], leases._look
+
+        async def then_locked(*args: Any, **kwargs: Any) -> Any:
+            looked.append(await look(*args, **kwargs))
+            lock.enter_context(FolderLock(folder).held(1.0))
+            return looked[-1]
+
+        with contextlib.ExitStack() as lock, pytest.MonkeyPatch.context() as patched:
+            patched.setattr(leases, "_look", then_locked)
+            # Who has waited looks first: that takes no lock. The first part is another's, the second could be had.
+            turns = await leases.acquire(dict.fromkeys(keys, THEIRS), OURS, LONG)
+            assert turns == dict.fromkeys(theirs, Turn(mine=False, owner=THEIRS))
+        assert len(looked) == 2
+
+
+async def test_a_renewal_of_many_tells_of_those_that_were_reached(folder: Path) -> None:
+    keys = [number.to_bytes(32, "big") for number in range(3 * AT_ONCE)]
+    async with opened(folder, patience=0.0) as store:
+        await store.leases.acquire(dict.fromkeys(keys, NOBODY), OURS, LONG)
+        leases = store.leases
+        assert isinstance(leases, DiskLeases)
+        write, lock = leases._write, contextlib.ExitStack()
+
+        async def then_locked(*args: Any, **kwargs: Any) -> Any:
+            said = await write(*args, **kwargs)
+            lock.enter_context(FolderLock(folder).held(1.0))
+            return said
+
+        with lock, pytest.MonkeyPatch.context() as patched:
+            patched.setattr(leases, "_write", then_locked)
+            assert await store.leases.renew(dict.fromkeys(keys, OURS), LONG) == set(keys[:AT_ONCE])
+            with pytest.raises(StoreError):
+                await store.leases.renew(dict.fromkeys(keys, OURS), LONG)
+
+
+async def test_a_lock_that_is_held_for_ever_costs_a_batch_its_patience_once(folder: Path) -> None:
+    async with opened(folder, patience=1.5) as store:
+        with FolderLock(folder).held(0):
+            began_at = time.monotonic()
+            with pytest.raises(StoreError) as busy:
+                await store.leases.acquire({os.urandom(32): NOBODY for _ in range(3 * AT_ONCE)}, OURS, LONG)
+            assert not busy.value.refused
+            assert 1.0 < time.monotonic() - began_at < 1.5 + 1.0
 
 
 # The file ------------------------------------------------------------------------------------------------------------

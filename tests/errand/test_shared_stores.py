@@ -10,6 +10,7 @@ import fakeredis
 import pytest
 
 from cache_proxy.backends import Backend, DiskBackend, GuardedBackend, MemoryBackend, RedisBackend, TieredBackend
+from cache_proxy.backends.disk_lock import FolderLock
 from cache_proxy.engine import Engine
 from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Story
@@ -102,5 +103,25 @@ async def test_a_lease_is_given_back_so_that_nothing_is_left_when_all_are_home(
     for one in wired:
         await one.drain()
         assert engine_of(one).means.claims._held == {}
+    for one in wired:
+        await one.close()
+
+
+async def test_who_finds_a_disk_store_busy_waits_for_it_and_does_not_pay_what_another_pays(tmp_path: Path) -> None:
+    """Several times as long as a look-up may take, but not as long as a write."""
+
+    def guarded() -> Backend:
+        disk = DiskBackend(tmp_path / "store", write_patience=30.0)
+        return TieredBackend(MemoryBackend(MIB), GuardedBackend(disk, read_deadline=0.2, write_deadline=30.0))
+
+    standin = StandIn()
+    wired = await opened(tmp_path, standin, guarded, 2)
+    with FolderLock(tmp_path / "store").held(1.0):
+        asking = [asyncio.create_task(embed(engine_of(one), ["a text"])) for one in wired]
+        await asyncio.sleep(2.5)
+        assert standin.call_count == 0
+    stories = await asyncio.gather(*asking)
+    assert standin.billed_tokens == text_tokens("a text")
+    assert sorted(story.counts.joined for story in stories) == [0, 1]
     for one in wired:
         await one.close()
