@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help run demo test test-slow check format bench bench-economy bench-economy-litellm bench-kills faults lock clean
+.PHONY: help run demo test test-slow check format bench bench-ledger bench-economy bench-economy-litellm bench-kills faults lock clean
 help:
 	@echo "make run       start the server on 127.0.0.1:4000"
 	@echo "make demo      show what the cache saves; needs no key"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow run the long fault and kill tests too"
 	@echo "make check     format, lint, types, import contracts, sizes"
 	@echo "make bench     measure side by side"
+	@echo "make bench-ledger           measure what it takes until money is on the disk"
 	@echo "make bench-economy          measure tokens paid / tokens that had to be paid"
 	@echo "make bench-economy-litellm  the same of LiteLLM, in an environment of its own"
 	@echo "make bench-kills            kill servers in mid-flight, a hundred times a store, and count what it cost"
@@ -57,6 +58,9 @@ format: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
 
+bench-ledger: $(VENV)/dev
+	$(BIN)/python -m bench.ledger $(ARGS)
+
 bench-economy: $(VENV)/dev
 	$(BIN)/python -m bench.economy $(ARGS)
 
@@ -79,7 +83,7 @@ faults: $(VENV)/dev
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/run.txt
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra postgres pyproject.toml -o requirements/run.txt
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group build -o requirements/build.txt
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt pyproject.toml --group dev -o requirements/dev.txt
 

@@ -7,11 +7,14 @@
     ├── NotCached               ``only-if-cached`` was asked and something is missing; nothing was spent
     ├── StoreError              a store could not do its work (never reaches a caller: see ``backends/guarded.py``)
     │   └── PartialAnswer       some of its servers could not; what the others hold comes with it
+    ├── LedgerError             the ledger's database could not do its work
     └── UpstreamError           the trip to the upstream brought no answer
         ├── UpstreamRefused     the upstream answered with another status than 200
         ├── UpstreamLost        connection, time-out: no answer at all
         ├── UpstreamNonsense    a 200 that is not an answer to what was asked
-        └── UpstreamBusy        our own limits (concurrency, rpm, tpm) left no room within the bound
+        ├── UpstreamBusy        our own limits (concurrency, rpm, tpm) left no room within the bound
+        └── NotPaid             nothing was sent, for it could not be paid
+            └── LedgerUnavailable   it can not be written down
 
 No message holds a secret or a text that a caller sent: messages are logged.
 """
@@ -80,6 +83,10 @@ class PartialAnswer(StoreError):
     def __init__(self, message: str, found: Mapping[bytes, bytes], *, refused: bool = True) -> None:
         super().__init__(message, refused=refused)
         self.found = found
+
+
+class LedgerError(CacheProxyError):
+    """The ledger's database could not do its work."""
 
 
 class UpstreamError(CacheProxyError):
@@ -154,3 +161,14 @@ class UpstreamBusy(UpstreamError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotPaid(UpstreamError):
+    """Nothing was sent, for it could not be paid. It says nothing about the upstream, nor about other callers."""
+
+
+class LedgerUnavailable(NotPaid):
+    """The ledger can not take the note without which nothing is spent."""
+
+    def __init__(self) -> None:
+        super().__init__("the ledger can not be written, and nothing is spent that is not written down first")

@@ -6,6 +6,8 @@ Nothing downstream counts anything a second time.
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from cache_proxy.calls import Account, Payer
+
 
 class Counts(NamedTuple):
     """Where each position of a request came from. ``items = hits + misses + duplicates + joined``."""
@@ -27,7 +29,7 @@ class Receipt(NamedTuple):
 
     request_id: str
     endpoint: str
-    who: str
+    account: Account
     model: str
     upstream_model: str
     status: int
@@ -50,6 +52,10 @@ class Receipt(NamedTuple):
     user: str | None = None
     tags: tuple[str, ...] = ()
 
+    def payer(self) -> Payer:
+        """The request, as one that pays."""
+        return Payer(self.request_id, self.account, self.user or "", self.tags, self.model)
+
 
 @dataclass(slots=True)
 class Story:
@@ -57,7 +63,7 @@ class Story:
 
     request_id: str
     endpoint: str
-    who: str
+    account: Account
     started_at: float
     model: str = ""
     upstream_model: str = ""
@@ -72,12 +78,16 @@ class Story:
     user: str | None = None
     tags: tuple[str, ...] = ()
 
+    def payer(self) -> Payer:
+        """This request, as one that pays."""
+        return Payer(self.request_id, self.account, self.user or "", self.tags, self.model)
+
     def end(self, *, status: int, latency: float, bytes_out: int, error: str | None = None) -> Receipt:
         """The receipt."""
         return Receipt(
             request_id=self.request_id,
             endpoint=self.endpoint,
-            who=self.who,
+            account=self.account,
             model=self.model,
             upstream_model=self.upstream_model,
             status=status,

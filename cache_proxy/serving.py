@@ -17,10 +17,11 @@ from cache_proxy import __version__
 from cache_proxy.asgi.auth import is_loopback
 from cache_proxy.asgi.standalone import CONFIG_VARIABLE
 from cache_proxy.backends.disk_place import check_writable
-from cache_proxy.errors import ConfigError
+from cache_proxy.errors import ConfigError, LedgerError
 from cache_proxy.reporting.logs import set_up_logging
 from cache_proxy.settings import RedisSettings, Settings, load
 from cache_proxy.wiring import build_store
+from cache_proxy.wiring.ledger import ledger_place, open_ledger
 
 log = logging.getLogger("cache_proxy")
 
@@ -50,10 +51,11 @@ def serve(config: str | None, host: str, port: int, workers: int) -> None:
     set_up_logging(settings.own.log_level)
     check_address(settings, host)
     check_store(settings)
+    check_ledger(settings)
     if config:
         os.environ[CONFIG_VARIABLE] = os.path.abspath(config)  # noqa: PTH100  the workers may start elsewhere
     # Where it listens uvicorn says itself, and only once it does.
-    log.info("cache-proxy %s, store: %s", __version__, store_of(settings))
+    log.info("cache-proxy %s, store: %s, ledger: %s", __version__, store_of(settings), ledger_of(settings))
     # A single worker is this process, and tells the warnings of its settings itself.
     for warning in (*(settings.warnings if workers > 1 else ()), *warnings_of(settings, workers)):
         log.warning("%s", warning)
@@ -83,6 +85,29 @@ def check_store(settings: Settings) -> None:
     build_store(settings)
     if settings.cache.enabled and settings.cache.kind == "disk":
         check_writable(settings.cache.directory)
+
+
+def check_ledger(settings: Settings) -> None:
+    """Raise ``ConfigError`` where the ledger's file can not be made or read, or is of a newer version. A server of a
+    database that is down is no reason.
+    """
+    if not settings.ledger.enabled:
+        return
+    try:
+        open_ledger(settings.ledger)
+    except LedgerError as error:
+        if settings.ledger.url is None and settings.ledger.refusing:
+            raise ConfigError(
+                f"{error}, and nothing is spent that is not written down ({settings.ledger.directory}); make that a "
+                "folder that can be written, name another in cache_proxy_settings.ledger_dir, or turn the ledger off "
+                "(cache_proxy_settings.ledger: false)"
+            ) from None
+        log.error("%s", error)
+
+
+def ledger_of(settings: Settings) -> str:
+    """Where the ledger is, without what a URL may hold besides."""
+    return ledger_place(settings.ledger) if settings.ledger.enabled else "off"
 
 
 def store_of(settings: Settings) -> str:

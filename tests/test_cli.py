@@ -191,7 +191,8 @@ def test_what_is_told_at_the_start_comes_once_and_claims_nothing_that_is_not_so_
         serve(None, "127.0.0.1", 4000, 3)
     assert [(options["host"], options["port"], options["workers"]) for options in started] == [("127.0.0.1", 4000, 3)]
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"cache-proxy {__version__}, store: disk in {tmp_path / 'store'}", NO_KEY]
+    store, ledger = f"disk in {tmp_path / 'store'}", tmp_path / "store" / "ledger.db"
+    assert told == [f"cache-proxy {__version__}, store: {store}, ledger: {ledger}", NO_KEY]
 
 
 @pytest.mark.parametrize(

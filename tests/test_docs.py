@@ -14,7 +14,7 @@ from cache_proxy.asgi import errors as asgi_errors
 from cache_proxy.asgi import middleware
 from cache_proxy.backends import Backend
 from cache_proxy.backends.contract import random_entries
-from cache_proxy.calls import Call
+from cache_proxy.calls import Account, Call
 from cache_proxy.cli import main
 from cache_proxy.core.wire import controls, embeddings, rerank
 from cache_proxy.errors import StoreError
@@ -91,7 +91,7 @@ def test_every_cache_control_is_on_the_servers_page() -> None:
 
 def test_every_field_of_the_log_line_is_on_the_operations_page() -> None:
     receipt = Story(
-        "id", "embeddings", "master", 0.0, outcome_unknown=1, tokens_unsettled=1, user="u", tags=("t",)
+        "id", "embeddings", Account("master"), 0.0, outcome_unknown=1, tokens_unsettled=1, user="u", tags=("t",)
     ).end(status=200, latency=0.1, bytes_out=1, error="internal")
     assert [name for name in fields(receipt) if f"`{name}`" not in page("docs/operations.md")] == []
 
@@ -99,7 +99,7 @@ def test_every_field_of_the_log_line_is_on_the_operations_page() -> None:
 @pytest.mark.anyio
 async def test_every_field_of_an_unsettled_calls_line_is_on_the_operations_page() -> None:
     lines: list[str] = []
-    await UnsettledLog("json", lines.append).unsettled(Call("id", "one", "m", Endpoint.RERANK, 1, 33, 0.0))
+    UnsettledLog("json", lines.append).unsettled(Call("id", "one", "m", Endpoint.RERANK, 1, 0.0, ()))
     assert [name for name in orjson.loads(lines[0]) if f"`{name}`" not in page("docs/operations.md")] == []
 
 

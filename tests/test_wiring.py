@@ -23,6 +23,7 @@ from cache_proxy.backends import (
     RedisClusterBackend,
     TieredBackend,
 )
+from cache_proxy.calls import Account
 from cache_proxy.core.catalog import BATCH_TOKENS, MODELS, Ranking
 from cache_proxy.core.names import Target
 from cache_proxy.errand import Sharing
@@ -34,6 +35,7 @@ from cache_proxy.standin import StandIn
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lanes import Lanes
 from cache_proxy.wiring import MIB, Wired, build_store, names, policy, requests_bytes
+from cache_proxy.wiring.ledger import build_database, build_ledger, ledger_place
 from cache_proxy.wiring.stores import GIB
 from cache_proxy.wiring.targets import deployment
 from tests.support import proxy, settings_for
@@ -186,7 +188,7 @@ async def _log_form(folder: Path) -> None:
     for form in ("json", "console", "off"):
         lines = _Lines()
         wired = Wired(with_own(folder, log_format=form), lines=lines)
-        wired.record(Story("id", "embeddings", "me", 0.0).end(status=200, latency=0.0, bytes_out=0))
+        wired.record(Story("id", "embeddings", Account("me"), 0.0).end(status=200, latency=0.0, bytes_out=0))
         told[form] = lines.getvalue()
     assert told["json"].startswith("{")
     assert "status=200" in told["console"]
@@ -204,9 +206,49 @@ async def _log_level(folder: Path) -> None:
         assert subprocess.check_output(command, text=True, cwd=ROOT).strip() == level
 
 
+def _ledgers(folder: Path) -> Path:
+    """Where its file is, once it has been opened."""
+    return Path(build_database(with_own(folder).ledger).place)
+
+
+async def _with_ledger(folder: Path) -> None:
+    assert build_ledger(with_own(folder, ledger=False).ledger) is None
+    await asked(folder, {}, {"model": V3, "input": "a"})
+    assert _ledgers(folder).exists()
+    await asked(folder / "none", {"cache_proxy_settings": {"ledger": False}}, {"model": V3, "input": "a"})
+    assert not _ledgers(folder / "none").exists()
+
+
+async def _ledger_place(folder: Path) -> None:
+    settings = with_own(folder, ledger_dir=str(folder / "elsewhere"))
+    assert ledger_place(settings.ledger) == str(folder / "elsewhere" / "ledger.db")
+    assert ledger_place(with_own(folder).ledger) == str(folder / "ledger.db")
+
+
+async def _ledger_failure(folder: Path) -> None:
+    blocked = folder / "file"
+    blocked.touch()
+    told = {}
+    for choice in ("refuse", "continue"):
+        own = {"ledger_dir": str(blocked), "ledger_failure": choice}
+        answer = await asked(folder, {"cache_proxy_settings": own}, {"model": V3, "input": choice})
+        told[choice] = answer.status_code
+    assert told == {"refuse": 503, "continue": 200}
+
+
+async def _ledger_days(folder: Path) -> None:
+    kept = build_ledger(with_own(folder, ledger_days=30).ledger)
+    assert kept is not None
+    assert kept._days == 30
+
+
 Check = Callable[[Path], Any]
 
 OWN: dict[str, Check] = {
+    "ledger": _with_ledger,
+    "ledger_dir": _ledger_place,
+    "ledger_failure": _ledger_failure,
+    "ledger_days": _ledger_days,
     "memory_mib": _memory,
     "drain_seconds": _draining,
     "disk_max_gib": _disk_size,

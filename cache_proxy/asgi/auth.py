@@ -25,6 +25,7 @@ from starlette.types import Scope
 
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
+from cache_proxy.calls import Account
 from cache_proxy.errors import ConfigError
 
 log = logging.getLogger("cache_proxy")
@@ -35,6 +36,9 @@ Auth = Literal["open", "loopback"] | Callable[[Scope], Verdict | Awaitable[Verdi
 the caller's name (for the log). Anything else is no; Starlette's ``HTTPException`` is a no with a status of its own."""
 
 WORDS = ("open", "loopback")
+
+MASTER = "master"
+"""What the holder of the master key is called."""
 
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
 _BEARER = "bearer "
@@ -56,17 +60,17 @@ class Gate:
         self._auth = auth
         self._has_complained = False
 
-    async def admit(self, exchange: Exchange) -> str:
+    async def admit(self, exchange: Exchange) -> Account:
         """Who this is, for the record: ``master``, ``local``, ``open`` or what the app's callable says."""
         if self._digest is not None and self._has_master_key(exchange):
-            return "master"
+            return Account(MASTER, self._digest.hex())
         if callable(self._auth):
-            return await self._ask(self._auth, exchange)
+            return Account(await self._ask(self._auth, exchange))
         if self._digest is None and self._auth == "loopback":
             check_local(exchange)
-            return "local"
+            return Account("local")
         if self._digest is None and self._auth == "open":
-            return "open"
+            return Account("open")
         raise _unauthorized()
 
     def _has_master_key(self, exchange: Exchange) -> bool:

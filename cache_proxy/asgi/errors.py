@@ -13,11 +13,14 @@ import orjson
 
 from cache_proxy.errors import (
     CacheProxyError,
+    LedgerError,
+    LedgerUnavailable,
     ModelNotFound,
     NotCached,
     RequestError,
     StoreError,
     UpstreamBusy,
+    UpstreamError,
     UpstreamLost,
     UpstreamNonsense,
     UpstreamRefused,
@@ -74,6 +77,18 @@ def reply_to(error: CacheProxyError) -> ErrorReply:
             return _ours(status, error.message, "invalid_request_error", error.code, error.param)
         case NotCached():
             return _ours(504, str(error), "cache_error", "not_cached")
+        case StoreError():
+            return _ours(503, _sentence(error), "cache_error", "store_unavailable")
+        case LedgerError():
+            return _ours(503, _sentence(error), "ledger_error", "ledger_unavailable")
+        case UpstreamError():
+            return _no_answer(error)
+    return _internal()
+
+
+def _no_answer(error: UpstreamError) -> ErrorReply:
+    """The reply where the trip to the upstream brought nothing."""
+    match error:
         case UpstreamRefused():
             return _refused(error)
         case UpstreamBusy():
@@ -83,8 +98,8 @@ def reply_to(error: CacheProxyError) -> ErrorReply:
             return _ours(status, _sentence(error), "upstream_error", code)
         case UpstreamNonsense():
             return _ours(502, _sentence(error), "upstream_error", "upstream_invalid_answer")
-        case StoreError():
-            return _ours(503, _sentence(error), "cache_error", "store_unavailable")
+        case LedgerUnavailable():
+            return _ours(503, _sentence(error), "ledger_error", "ledger_unavailable", None, _retry_after(1.0))
     return _internal()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from cache_proxy.asgi import told
 from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
+from cache_proxy.calls import Account
 from cache_proxy.core.understood import Understood
 from cache_proxy.core.wire.fields import parse_body
 from cache_proxy.engine import Engine
@@ -29,10 +30,10 @@ class Inference:
         self._endpoint = endpoint
         self._body_limit = body_limit
 
-    async def __call__(self, exchange: Exchange, who: str) -> None:
+    async def __call__(self, exchange: Exchange, account: Account) -> None:
         """Answer, and record the receipt whatever happens."""
         began = time.perf_counter()
-        story = Story(exchange.request_id, self._endpoint.value, who, time.time())
+        story = Story(exchange.request_id, self._endpoint.value, account, time.time())
         try:
             body = await self._answer(exchange, story)
         except ClientGoneError:
@@ -49,8 +50,8 @@ class Inference:
             await self._refuse(exchange, story, began, unexpected(error, exchange.request_id))
             return
         receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(body))
-        self._wired.record(receipt)
-        await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.who)))
+        await self._wired.record(receipt)
+        await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.account.alias)))
 
     async def _answer(self, exchange: Exchange, story: Story) -> bytes:
         tags = exchange.header(b"x-litellm-tags")
@@ -75,9 +76,9 @@ class Inference:
         return understood
 
     def note(self, exchange: Exchange, reply: ErrorReply) -> None:
-        """Record a request that was turned away at the gate."""
-        story = Story(exchange.request_id, self._endpoint.value, "", time.time())
-        self._wired.record(story.end(status=reply.status, latency=0.0, bytes_out=len(reply.body), error=reply.word))
+        """Tell of a request that was turned away at the gate. It leaves no row: strangers could fill the disk."""
+        story = Story(exchange.request_id, self._endpoint.value, Account(), time.time())
+        self._wired.observe(story.end(status=reply.status, latency=0.0, bytes_out=len(reply.body), error=reply.word))
 
     def _record_gone(self, story: Story, began: float) -> None:
         latency = time.perf_counter() - began
@@ -90,8 +91,8 @@ class Inference:
             bytes_out=len(reply.body),
             error=reply.word,
         )
-        self._wired.record(receipt)
-        headers = [*told.headers(receipt, self._wired.tally.spent(story.who)), *reply.headers]
+        await self._wired.record(receipt)
+        headers = [*told.headers(receipt, self._wired.tally.spent(story.account.alias)), *reply.headers]
         await exchange.reply(reply.status, reply.body, headers, reply.content_type)
 
 

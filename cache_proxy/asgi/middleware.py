@@ -19,6 +19,7 @@ from cache_proxy.asgi.inner import Caller, Inner, caller
 from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
 from cache_proxy.asgi.refused import Refused
+from cache_proxy.calls import Account
 from cache_proxy.errors import CacheProxyError, ConfigError
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.settings import APP, Settings, load
@@ -27,7 +28,7 @@ from cache_proxy.wiring import MIB, Wired, over_http
 
 log = logging.getLogger("cache_proxy")
 
-Handler = Callable[[Exchange, str], Awaitable[None]]
+Handler = Callable[[Exchange, Account], Awaitable[None]]
 
 EMBEDDINGS = ("/embeddings", "/v1/embeddings")
 RERANK = ("/rerank", "/v1/rerank", "/v2/rerank")
@@ -140,8 +141,8 @@ class CacheProxyMiddleware:
 
     async def _handle(self, exchange: Exchange, handler: Handler, path: str) -> None:
         try:
-            who = "" if path.removeprefix(self._beside) in OPEN_TO_ALL else await self._gate.admit(exchange)
-            await handler(exchange, who)
+            account = Account() if path.removeprefix(self._beside) in OPEN_TO_ALL else await self._gate.admit(exchange)
+            await handler(exchange, account)
         except ClientGoneError:
             return
         except CacheProxyError as error:

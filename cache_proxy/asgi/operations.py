@@ -10,6 +10,7 @@ from cache_proxy import __version__
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.openapi import document
 from cache_proxy.backends import GuardedBackend, TieredBackend
+from cache_proxy.calls import Account
 from cache_proxy.core.wire.fields import check_type, parse_body
 from cache_proxy.engine import Engine
 from cache_proxy.errors import RequestError, StoreError
@@ -33,7 +34,7 @@ class Operations:
         self._beside = beside
         self._body_limit = body_limit
 
-    async def models(self, exchange: Exchange, _who: str) -> None:
+    async def models(self, exchange: Exchange, _account: Account) -> None:
         """The names a client may use, in OpenAI's shape."""
         engine = await self._wired.open()
         models = [
@@ -41,19 +42,19 @@ class Operations:
         ]
         await _json(exchange, {"data": models, "object": "list"})
 
-    async def liveness(self, exchange: Exchange, _who: str) -> None:
+    async def liveness(self, exchange: Exchange, _account: Account) -> None:
         """Whether the process answers at all."""
         await _json(exchange, "I'm alive!")
 
-    async def readiness(self, exchange: Exchange, _who: str) -> None:
+    async def readiness(self, exchange: Exchange, _account: Account) -> None:
         """Whether requests can be answered. A broken store does not make it unready: it costs money, not answers."""
         state = self._store_state(await self._wired.open())
         await _json(exchange, {"status": state["status"], "cache": state["type"], "cache_proxy_version": __version__})
 
-    async def health(self, exchange: Exchange, _who: str) -> None:
-        """The store's and the deployments' state, as far as it is known without spending anything."""
+    async def health(self, exchange: Exchange, _account: Account) -> None:
+        """The store's, the ledger's and the deployments' state, as far as it is known without spending anything."""
         engine = await self._wired.open()
-        store = self._store_state(engine)
+        store, ledger = self._store_state(engine), self._ledger_state()
         resting = engine.means.lanes.resting()
         found = {deployment.id: deployment.model for deployment in self._wired.settings.deployments}
         healthy = [{"id": name, "model": model} for name, model in found.items() if name not in resting]
@@ -61,16 +62,17 @@ class Operations:
         await _json(
             exchange,
             {
-                "status": "degraded" if unhealthy else store["status"],
+                "status": "degraded" if unhealthy or ledger["status"] == "degraded" else store["status"],
                 "healthy_endpoints": healthy,
                 "unhealthy_endpoints": unhealthy,
                 "healthy_count": len(healthy),
                 "unhealthy_count": len(unhealthy),
                 "store": store,
+                "ledger": ledger,
             },
         )
 
-    async def ping(self, exchange: Exchange, _who: str) -> None:
+    async def ping(self, exchange: Exchange, _account: Account) -> None:
         """Whether the store takes and gives: 200, or 503 with the reason."""
         engine = await self._wired.open()
         told: dict[str, Any] = {"cache_type": self._store_state(engine)["type"]}
@@ -81,7 +83,7 @@ class Operations:
             return
         await _json(exchange, {**told, "status": "healthy", "ping_response": True})
 
-    async def delete(self, exchange: Exchange, who: str) -> None:
+    async def delete(self, exchange: Exchange, account: Account) -> None:
         """Forget entries: by key, or all that answer one request."""
         engine = await self._wired.open()
         body = parse_body(await exchange.body(self._body_limit))
@@ -89,19 +91,25 @@ class Operations:
             raise RequestError("Send `keys` or `request`, not both.", param="keys")
         keys = _keys(body) if "request" not in body else engine.keys_of(_object(body["request"]))
         deleted = await engine.means.purge(list(dict.fromkeys(keys)))
-        log.info("purge of %d keys by %s: %d were held", len(keys), who, deleted)
+        log.info("purge of %d keys by %s: %d were held", len(keys), account.alias, deleted)
         await _json(exchange, {"status": "success", "deleted": deleted})
 
-    async def flushall(self, exchange: Exchange, who: str) -> None:
+    async def flushall(self, exchange: Exchange, account: Account) -> None:
         """Forget everything that is ours in the store, and nothing else."""
         engine = await self._wired.open()
         await engine.means.purge(None)
-        log.info("purge of everything by %s", who)
+        log.info("purge of everything by %s", account.alias)
         await _json(exchange, {"status": "success"})
 
-    async def openapi(self, exchange: Exchange, _who: str) -> None:
+    async def openapi(self, exchange: Exchange, _account: Account) -> None:
         """The description of these routes."""
         await _json(exchange, document(exchange.scope.get("root_path", "") + self._prefix, self._beside))
+
+    def _ledger_state(self) -> dict[str, Any]:
+        ledger = self._wired.ledger
+        if ledger is None:
+            return {"status": "off"}
+        return {"status": "degraded" if ledger.ailing else "healthy", "missing": dict(ledger.missing)}
 
     def _store_state(self, engine: Engine) -> dict[str, Any]:
         store = engine.means.store

@@ -1,13 +1,15 @@
-"""Asking the store: whether it can be used, and what should be changed about it."""
+"""Asking the store and the ledger: whether they can be used, and what should be changed about them."""
 
 import asyncio
+from dataclasses import replace
 
 from cache_proxy.backends.base import Backend
-from cache_proxy.check.report import Store
-from cache_proxy.errors import ConfigError, StoreError
-from cache_proxy.serving import check_store
+from cache_proxy.check.report import Ledger, Store
+from cache_proxy.errors import ConfigError, LedgerError, StoreError
+from cache_proxy.serving import check_ledger, check_store, ledger_of
 from cache_proxy.settings import Settings
 from cache_proxy.wiring import build_store
+from cache_proxy.wiring.ledger import open_ledger
 
 PATIENCE = 10.0
 """Seconds until a store that says nothing is given up."""
@@ -26,6 +28,19 @@ async def probe(settings: Settings) -> Store:
         return Store(reachable=False, trouble=str(error) or f"no answer within {PATIENCE:g} s")
     finally:
         await store.close()
+
+
+def ledger(settings: Settings, *, offline: bool) -> Ledger:
+    """What the ledger of these settings says. Raises ``ConfigError`` where a server would refuse to start with it."""
+    found = Ledger(ledger_of(settings) if settings.ledger.enabled else "", refusing=settings.ledger.refusing)
+    if offline or not settings.ledger.enabled:
+        return found
+    check_ledger(settings)
+    try:
+        open_ledger(settings.ledger)
+    except LedgerError as error:
+        return replace(found, writable=False, trouble=str(error))
+    return replace(found, writable=True)
 
 
 async def _asked(store: Backend) -> Store:

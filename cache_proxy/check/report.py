@@ -54,6 +54,17 @@ OFFLINE = Store(reachable=None)
 
 
 @dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where money is written down: empty where there is no ledger. ``writable`` is ``None`` where it was not asked."""
+
+    where: str
+    writable: bool | None = None
+    trouble: str = ""
+    refusing: bool = True
+    """Whether nothing is spent while it can not be written."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """What is cached and where. ``ttl`` is seconds, ``None`` for good; ``memory_mib`` is the tier of each worker."""
 
@@ -75,6 +86,7 @@ class Report:
     aliases: tuple[Name, ...] = ()
     cache: Cache | None = None
     store: Store = OFFLINE
+    ledger: Ledger | None = None
     callers: str = ""
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -87,8 +99,8 @@ class Report:
         return LACKING if self.missing else GOOD
 
 
-def report(config: str | None, settings: Settings, store: Store) -> Report:
-    """The report on these settings, and on the store they lead to."""
+def report(config: str | None, settings: Settings, store: Store, ledger: Ledger) -> Report:
+    """The report on these settings, and on the store and the ledger they lead to."""
     aliases = (Name(name, alias.model, alias.hidden) for name, alias in settings.aliases.items())
     return Report(
         config=config,
@@ -96,8 +108,9 @@ def report(config: str | None, settings: Settings, store: Store) -> Report:
         aliases=tuple(aliases),
         cache=_cache(settings),
         store=store,
+        ledger=ledger,
         callers=_callers(settings),
-        missing=tuple(_missing(settings, store)),
+        missing=tuple(_missing(settings, store, ledger)),
         warnings=tuple(_warnings(settings)),
     )
 
@@ -134,7 +147,7 @@ def _callers(settings: Settings) -> str:
     return "whoever sends the master key"
 
 
-def _missing(settings: Settings, store: Store) -> Iterator[str]:
+def _missing(settings: Settings, store: Store, ledger: Ledger) -> Iterator[str]:
     yield from settings.unset
     for deployment in settings.deployments:
         if _key(deployment) == "missing":
@@ -143,6 +156,8 @@ def _missing(settings: Settings, store: Store) -> Iterator[str]:
         yield "model_list: there is no deployment that can be served here"
     if store.reachable is False:
         yield f"the store ({store_of(settings)}) can not be used: {store.trouble}"
+    if ledger.writable is False:
+        yield f"the ledger ({ledger.where}) can not be used: {ledger.trouble}"
 
 
 def _warnings(settings: Settings) -> Iterator[str]:

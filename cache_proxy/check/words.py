@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cache_proxy.check.report import Cache, Model, Report, Store
+from cache_proxy.check.report import Cache, Ledger, Model, Report, Store
 
 HEAD, BAD, ODD, FINE, PLAIN = "bold", "red", "yellow", "green", ""
 
@@ -35,6 +35,8 @@ def lines(report: Report) -> Iterator[Line]:
     yield from _models(report)
     if report.cache is not None:
         yield from _under("Cache", _cache(report.cache, report.store))
+    if report.ledger is not None:
+        yield from _under("Ledger", _ledger(report.ledger))
     yield from _under("Who gets in", [Line(report.callers)])
     yield from _under("Missing", (Line(line, BAD) for line in report.missing))
     yield from _under("Warnings", (Line(line, ODD) for line in report.warnings))
@@ -81,6 +83,16 @@ def _cache(cache: Cache, store: Store) -> Iterator[Line]:
         yield Line(f"namespace  {cache.namespace}")
     yield _STATES[store.reachable]
     yield from (Line(f"advice     {advice}", ODD) for advice in store.advice)
+
+
+def _ledger(ledger: Ledger) -> Iterator[Line]:
+    if not ledger.where:
+        yield Line("nothing is written down", ODD)
+        return
+    yield Line(f"where      {ledger.where}")
+    yield _STATES[ledger.writable]
+    spent = "nothing is spent" if ledger.refusing else "spending goes on"
+    yield Line(f"failing    {spent} while it can not be written")
 
 
 def _under(title: str, content: "Iterator[Line] | list[Line]") -> Iterator[Line]:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
-from cache_proxy.core.spend import estimate, split
-from cache_proxy.errors import UpstreamError, UpstreamRefused
+from cache_proxy.core.spend import bound, estimate, split
+from cache_proxy.errors import NotPaid, UpstreamError, UpstreamRefused
 from cache_proxy.models import Ask, Controls, Entry, Item, Key, Plan, Reply, Shape
 from cache_proxy.receipts import Counts
 
@@ -41,6 +41,8 @@ def is_outage(error: UpstreamError) -> bool:
     RFC 5861 section 4 means 500, 502, 503 and 504. 402, 403 and 429 are what Jina says where the account has no money
     or too many calls were made: nothing that this caller has done or can mend.
     """
+    if isinstance(error, NotPaid):
+        return False
     if isinstance(error, UpstreamRefused):
         return not error.personal and (error.status in _OUTAGES or error.status >= 500)
     return True
@@ -95,12 +97,13 @@ def entries(reply: Reply, ask: Ask, items: Sequence[Item], now: float, ttl: floa
     blank = Entry(reply.values[0], 0, now, reply.model, expires_at=expires_at)
     if ask.shape is not Shape.EACH:
         return [replace(blank, tokens=reply.tokens, estimated=not reply.counted)]
-    query = [] if ask.query is None else [estimate(ask.query)]
-    shares = split(reply.tokens, query + [estimate(item) for item in items])
+    billed = [*(() if ask.query is None else (ask.query,)), *items]
+    shares = split(reply.tokens, [estimate(item) for item in billed], [bound(item) for item in billed])
     estimated = not reply.counted or len(shares) > 1
+    query_tokens = 0 if ask.query is None else shares.pop(0)
     return [
-        replace(blank, value=value, tokens=tokens, query_tokens=shares[0] if query else 0, estimated=estimated)
-        for value, tokens in zip(reply.values, shares[len(query) :], strict=True)
+        replace(blank, value=value, tokens=tokens, query_tokens=query_tokens, estimated=estimated)
+        for value, tokens in zip(reply.values, shares, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """Tokens and money: integers only, and parts that add up exactly."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from cache_proxy.models import PICO, Item, Kind
@@ -46,13 +46,29 @@ def bound(item: Item) -> int:
     return CONTEXT + (len(item.content) if item.kind is Kind.OTHER else 0)
 
 
-def call_bound(items: Iterable[Item], query: Item | None = None) -> int:
-    """The most tokens that a call can cost. A query is billed once a call."""
-    return sum(map(bound, items)) + (0 if query is None else bound(query))
+def split(total: int, weights: Sequence[int], bounds: Sequence[int] | None = None) -> list[int]:
+    """Share ``total`` in proportion to positive ``weights``; the parts add up to it exactly (largest remainder).
+
+    No part is above its bound, unless ``total`` is above all of them together: then nobody knows whose fault that is.
+    """
+    if bounds is None or total >= sum(bounds):
+        return _split(total, weights)
+    parts = _split(total, weights)
+    if all(part <= most for part, most in zip(parts, bounds, strict=True)):
+        return parts
+    # Whoever would be above is at his bound, and the others share what is left, until nobody is.
+    capped: dict[int, int] = {}
+    while True:
+        free = [i for i in range(len(weights)) if i not in capped]
+        found = dict(zip(free, _split(total - sum(capped.values()), [weights[i] for i in free]), strict=True))
+        above = {i: bounds[i] for i, part in found.items() if part > bounds[i]}
+        if not above:
+            found |= capped
+            return [found[i] for i in range(len(weights))]
+        capped |= above
 
 
-def split(total: int, weights: Sequence[int]) -> list[int]:
-    """Share ``total`` in proportion to positive ``weights``; the parts add up to it exactly (largest remainder)."""
+def _split(total: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     parts = [total * weight // whole for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda i: total * weights[i] % whole, reverse=True)

@@ -8,17 +8,21 @@ from typing import NamedTuple
 
 from cache_proxy import lasting
 from cache_proxy.backends.base import Owner
+from cache_proxy.calls import Payer, Settlement, Share
 from cache_proxy.core import plan
 from cache_proxy.core.asked import WIRES, Asked, store_ttl
-from cache_proxy.core.spend import call_bound, estimate, split
+from cache_proxy.core.spend import bound, estimate, split
 from cache_proxy.core.wire.reply import billed
 from cache_proxy.errand import words
 from cache_proxy.errand.claims import Claims, Held
 from cache_proxy.errand.shelf import Shelf
 from cache_proxy.errors import UpstreamError, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Entry, Item, Key, Policy, Reply
+from cache_proxy.upstream.books import Load
 from cache_proxy.upstream.flights import Bill, Caller, Fallen, Flight, Flights, Landed
 from cache_proxy.upstream.lanes import Lanes, Sent
+
+OK = 200
 
 BLAMES_ITEMS = frozenset({400, 413, 422})
 """Statuses that are about what was sent, so that another caller's items may have earned them. Nothing is billed."""
@@ -38,6 +42,8 @@ class Parcel(NamedTuple):
     """For how long it is kept; 0: not at all."""
     since: int
     """How many purges there had been when it was found missing."""
+    payer: Payer
+    """Who pays for it."""
     owner: Owner = b""
     """Whose lease it travels under; empty if it has none."""
 
@@ -49,6 +55,11 @@ class Parcel(NamedTuple):
     def tokens(self) -> int:
         """About how many it costs."""
         return sum(map(estimate, self.items))
+
+    @property
+    def tokens_bound(self) -> int:
+        """The most it can cost."""
+        return sum(map(bound, self.items))
 
 
 class Doubts(NamedTuple):
@@ -101,12 +112,13 @@ class Calls:
 
     async def _fetch(self, parcels: Sequence[Parcel], doubts: Doubts) -> None:
         asked, items = parcels[0].asked, [item for parcel in parcels for item in parcel.items]
-        sent = await self._sent(asked, items, sum(parcel.tokens for parcel in parcels))
-        reply = await self._read(sent, asked, items)
+        sent = await self.lanes.send(asked.target.deployments, _load(parcels, items))
+        reply = await self._read(sent, parcels, items)
         entries = _entries(parcels, reply, items, self.clock())
         bill = Bill(_keys(parcels), parcels[0].flight.leader, _shares(parcels, entries, reply.tokens))
         bill.unknown, bill.unsettled = sent.unknown + doubts.calls, sent.tokens_unsettled + doubts.tokens
         writes = self._write(parcels, entries)
+        await self._settle(sent, bill.shares, estimated=not reply.counted)
         await self._wait_a_little(set(filter(None, writes)))
         bill.stored = frozenset(
             parcel.flight.leader
@@ -128,14 +140,13 @@ class Calls:
             return None
         return words.UNKEPT
 
-    async def _sent(self, asked: Asked, items: Sequence[Item], tokens: int) -> Sent:
-        body = WIRES[asked.ask.endpoint].upstream_body(asked.ask, items)
-        bound = call_bound(items, asked.ask.query)
-        via = asked.target.deployments
-        return await self.lanes.send(via, asked.ask.endpoint, body, tokens, items=len(items), bound=bound)
+    async def _settle(self, sent: Sent, shares: Mapping[Caller, int], *, estimated: bool = False) -> None:
+        # The callers stand in the order in which the call's shares do.
+        await self.lanes.books.settle(sent.call, Settlement(tuple(shares.values()), OK, estimated))
 
-    async def _read(self, sent: Sent, asked: Asked, items: Sequence[Item]) -> Reply:
+    async def _read(self, sent: Sent, parcels: Sequence[Parcel], items: Sequence[Item]) -> Reply:
         """The reply. One that makes no sense was billed all the same: by what it says, or nobody knows by what."""
+        asked = parcels[0].asked
         wire = WIRES[asked.ask.endpoint]
         try:
             reply: Reply = wire.read_reply(sent.answer, asked.ask, items)
@@ -144,8 +155,10 @@ class Calls:
             error.tokens = billed(sent.answer)
             error.unknown_calls = sent.unknown + (not error.tokens)
             error.tokens_unsettled = sent.tokens_unsettled + (0 if error.tokens else sent.call.tokens_bound)
-            if not error.tokens:
-                await self.lanes.unsettled(sent.call)
+            if error.tokens:
+                await self._settle(sent, _guessed(parcels, error.tokens))
+            else:
+                await self.lanes.books.unsettled(sent.call)
             raise
         return reply
 
@@ -162,7 +175,7 @@ class Calls:
         bill = Bill(_keys(parcels), parcels[0].flight.leader)
         bill.unknown, bill.unsettled = doubts.calls, doubts.tokens
         if isinstance(error, UpstreamError) and error.tokens:
-            bill.shares = _by_caller(parcels, split(error.tokens, [parcel.tokens for parcel in parcels]))
+            bill.shares = _guessed(parcels, error.tokens)
         for parcel in parcels:
             parcel.flight.end(Fallen(error, bill))
         await self._over(parcels, [words.write(error, parcels[0].flight.via)] * len(parcels))
@@ -194,6 +207,23 @@ def _halves(parcels: Sequence[Parcel]) -> tuple[Sequence[Parcel], ...]:
     return tuple(list(chain.from_iterable(half)) for half in (groups[:middle], groups[middle:]))
 
 
+def _load(parcels: Sequence[Parcel], items: Sequence[Item]) -> Load:
+    """What is sent for these parcels. A query is billed once a call, and the first caller's."""
+    asked = parcels[0].asked
+    bounds = _by_caller(parcels, [parcel.tokens_bound for parcel in parcels])
+    if asked.ask.query is not None:
+        bounds[parcels[0].flight.leader] += bound(asked.ask.query)
+    payers = {parcel.flight.leader: parcel.payer for parcel in parcels}
+    return Load(
+        asked.ask.endpoint,
+        WIRES[asked.ask.endpoint].upstream_body(asked.ask, items),
+        tokens=sum(parcel.tokens for parcel in parcels),
+        items=len(items),
+        shares=tuple(Share(payers[caller], most) for caller, most in bounds.items()),
+        price=asked.target.spec.price,
+    )
+
+
 def _keys(parcels: Sequence[Parcel]) -> frozenset[Key]:
     return frozenset(parcel.key for parcel in parcels)
 
@@ -213,6 +243,11 @@ def _shares(parcels: Sequence[Parcel], entries: Sequence[Entry], billed: int) ->
     bearer = parcels[0].flight.leader
     shares[bearer] += billed - sum(shares.values())
     return shares
+
+
+def _guessed(parcels: Sequence[Parcel], billed: int) -> Mapping[Caller, int]:
+    """The same where nothing tells the items apart."""
+    return _by_caller(parcels, split(billed, [parcel.tokens for parcel in parcels]))
 
 
 def _by_caller(parcels: Sequence[Parcel], amounts: Collection[int]) -> dict[Caller, int]:

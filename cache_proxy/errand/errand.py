@@ -7,7 +7,7 @@ from cache_proxy.core.asked import Asked, is_remote, keeping
 from cache_proxy.errand.calls import BLAMES_ITEMS, Parcel
 from cache_proxy.errand.means import Means
 from cache_proxy.errand.trip import Trip, send
-from cache_proxy.errors import UpstreamRefused
+from cache_proxy.errors import NotPaid, UpstreamRefused
 from cache_proxy.models import Entry, Key, Plan
 from cache_proxy.receipts import Story
 from cache_proxy.upstream.flights import Bill, Fallen, Flight, Landed, Look
@@ -82,7 +82,8 @@ class Errand:
         private = {key for key in keys if kept[key] == 0}
         via, since = self._asked.target.deployments, self._means.flights.purges
         led = self._means.flights.begin(keys, self, shared=shared, private=private, via=via)
-        parcels = [Parcel(one, self._asked, self._items[one.key], kept[one.key], since) for one in led]
+        payer = self._story.payer()
+        parcels = [Parcel(one, self._asked, self._items[one.key], kept[one.key], since, payer) for one in led]
         claiming = shared and self._means.claims.needed
         self._claim([parcel for parcel in parcels if claiming and parcel.ttl != 0])
         self._send([parcel for parcel in parcels if not claiming or parcel.ttl == 0], shared=shared)
@@ -138,6 +139,8 @@ class Errand:
 
     def _may_be_anothers_fault(self, flight: Flight, fallen: Fallen) -> bool:
         error = fallen.error
+        if isinstance(error, NotPaid):
+            return flight.leader is not self
         if flight.via != self._asked.target.deployments or (isinstance(error, UpstreamRefused) and error.personal):
             return flight.leader is not self
         return isinstance(error, UpstreamRefused) and error.status in BLAMES_ITEMS and not self._is_mine_alone(fallen)

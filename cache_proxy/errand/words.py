@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamNonsense, UpstreamRefused
+from cache_proxy.errors import NotPaid, UpstreamBusy, UpstreamError, UpstreamLost, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Deployment
 
 UNKEPT = orjson.dumps({"kind": "unkept"})
@@ -17,9 +17,10 @@ _LONGEST = 200
 
 def write(error: Exception, via: Sequence[Deployment]) -> bytes | None:
     """This failure of a trip to these deployments, in at most 200 bytes; ``None`` if nobody else is to be told: a
-    refusal of the caller in person says nothing about those who wait, who then try for themselves.
+    refusal of the caller in person, and that it could not be paid here, say nothing about those who wait, who then try
+    for themselves.
     """
-    if isinstance(error, UpstreamRefused) and error.personal:
+    if isinstance(error, NotPaid) or (isinstance(error, UpstreamRefused) and error.personal):
         return None
     return orjson.dumps({"via": _named(via), **_said(error)})
 

@@ -35,7 +35,7 @@ def fields(receipt: Receipt) -> dict[str, Any]:
         "time": at(receipt.started_at),
         "event": "request",
         "request_id": receipt.request_id,
-        "who": receipt.who,
+        "who": receipt.account.alias,
         "endpoint": receipt.endpoint,
         "model": receipt.model,
         "upstream_model": receipt.upstream_model,

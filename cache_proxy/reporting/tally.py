@@ -14,7 +14,7 @@ class Tally:
     def record(self, receipt: Receipt) -> None:
         """Add one receipt."""
         if receipt.cost:
-            self._spent[receipt.who] += receipt.cost
+            self._spent[receipt.account.alias] += receipt.cost
 
     def spent(self, who: str) -> int:
         """What this caller has paid, in pico-USD. Calls of unknown price are not in it."""

@@ -1,9 +1,9 @@
-"""What may have been billed without an answer: a line a call, and what it has come to. The ledger there is so far."""
+"""What may have been billed without an answer: a line a call, and what it has come to."""
 
 from collections.abc import Callable
 from typing import Any
 
-from cache_proxy.calls import Call
+from cache_proxy.calls import Call, Settlement
 from cache_proxy.reporting.logs import FORMATS, at
 
 
@@ -17,7 +17,10 @@ class UnsettledLog:
         self._form = FORMATS[form]
         self._write = write
 
-    async def unsettled(self, call: Call) -> None:
+    def settled(self, call: Call, settlement: Settlement) -> None:
+        """What is known needs no line of its own: it stands in those of the requests."""
+
+    def unsettled(self, call: Call) -> None:
         """Write one line."""
         self.calls += 1
         self.tokens += call.tokens_bound

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import orjson
 
 from cache_proxy.asgi.errors import reply_to
+from cache_proxy.calls import Account
 from cache_proxy.core.names import Names, Target
 from cache_proxy.engine import Engine
 from cache_proxy.errors import CacheProxyError, RequestError
@@ -140,16 +141,18 @@ getattr(threading, "_register_atexit", atexit.register)(portal.close)
 async def _ask(endpoint: Endpoint, kind: type[A], fields: dict[str, Any]) -> A:
     options, body = _options(fields)
     began = time.perf_counter()
-    story = Story(os.urandom(16).hex(), endpoint.value, "sdk", time.time())
+    story = Story(os.urandom(16).hex(), endpoint.value, Account("sdk"), time.time())
     engine, wired = await home.engine(options)
     try:
         reply = await engine.answer(engine.understand(endpoint, body), story)
     except CacheProxyError as error:
         told = reply_to(error)
-        wired.record(story.end(status=told.status, latency=time.perf_counter() - began, bytes_out=0, error=told.word))
+        await wired.record(
+            story.end(status=told.status, latency=time.perf_counter() - began, bytes_out=0, error=told.word)
+        )
         raise
     receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(reply))
-    wired.record(receipt)
+    await wired.record(receipt)
     return kind(orjson.loads(reply), receipt)
 
 

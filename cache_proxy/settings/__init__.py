@@ -16,12 +16,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings import caching, credentials, groups, reading, router_cache
+from cache_proxy.settings import caching, credentials, groups, ledger, reading, router_cache
 from cache_proxy.settings.caching import CacheSettings
 from cache_proxy.settings.checking import prune, typed, validate
 from cache_proxy.settings.deployments import LEAST_BUSY, DeploymentSettings, credential
 from cache_proxy.settings.entries import ModelEntry
 from cache_proxy.settings.ignored import PARAMS
+from cache_proxy.settings.ledger import LedgerSettings
 from cache_proxy.settings.notes import Notes
 from cache_proxy.settings.own import OwnSettings
 from cache_proxy.settings.plugins import Plugin, taken_out
@@ -33,8 +34,8 @@ from cache_proxy.settings.sections import Alias, Document, reveal
 from cache_proxy.settings.served import Place, leave_out, without_others
 
 __all__ = [
-    "APP", "Alias", "CacheSettings", "DeploymentSettings", "OwnSettings", "Plugin", "RedisSettings", "Route",
-    "Settings", "TlsSettings", "base_url", "load", "parse", "reveal",
+    "APP", "Alias", "CacheSettings", "DeploymentSettings", "LedgerSettings", "OwnSettings", "Plugin", "RedisSettings",
+    "Route", "Settings", "TlsSettings", "base_url", "load", "parse", "reveal",
 ]  # fmt: skip
 
 MASTER_KEY_VARIABLES = ("CACHE_PROXY_MASTER_KEY", "LITELLM_MASTER_KEY")
@@ -48,6 +49,7 @@ class Settings:
     deployments: tuple[DeploymentSettings, ...]
     cache: CacheSettings
     own: OwnSettings
+    ledger: LedgerSettings
     master_key: SecretStr | None = None
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     retry_after: float = 0.0
@@ -153,6 +155,7 @@ def _settings(
         deployments=found,
         cache=cache,
         own=own,
+        ledger=ledger.build(own, document.general_settings.database_url, cache.directory, environ, notes),
         master_key=_master_key(document, environ),
         aliases=router.model_group_alias,
         retry_after=router.retry_after or 0.0,

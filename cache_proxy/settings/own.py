@@ -68,6 +68,25 @@ class OwnSettings(BaseModel):
         description="Seconds after its ttl for which an answer is kept and served where Jina fails, if all that is "
         "missing can be answered so. 0: never.",
     )
+    ledger: bool = Field(
+        default=True, description="Whether what is paid and saved is written into the ledger (docs/ledger.md)."
+    )
+    ledger_dir: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The folder of the ledger's file, where there is no database_url. Else the disk store's.",
+    )
+    ledger_failure: Literal["refuse", "continue"] = Field(
+        default="refuse",
+        description="While the ledger can not be written: refuse to spend (hits are served), or continue, write it "
+        "later, and count what is lost to it.",
+    )
+    ledger_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days for which single calls and requests stay in the ledger; their sums stay for good. 0: for "
+        "good, too.",
+    )
     drain_seconds: float = Field(
         default=30.0,
         ge=0,

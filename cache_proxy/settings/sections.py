@@ -254,6 +254,9 @@ class GeneralSettings(Section):
     master_key: SecretStr | None = Field(
         default=None, description="The key callers must show. Else LITELLM_MASTER_KEY."
     )
+    database_url: SecretStr | None = Field(
+        default=None, description="A PostgreSQL for the ledger of several hosts. Else DATABASE_URL; else SQLite."
+    )
     max_request_size_mb: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Largest request body, in MiB (LiteLLM counts so). max_body_mib wins."
     )

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamRefused
+from cache_proxy.errors import NotPaid, UpstreamBusy, UpstreamError, UpstreamRefused
 from cache_proxy.models import Deployment, Endpoint, Failure, Json
 from cache_proxy.upstream.counters import Counters
 from cache_proxy.upstream.failures import FREE, KEY_REFUSED, kind_of
@@ -88,7 +88,7 @@ class Lane:
         What the operator allows of this kind of failure is obeyed in any case.
         """
         cooldown = self.deployment.cooldown
-        if isinstance(error, UpstreamBusy) or cooldown is None:
+        if isinstance(error, UpstreamBusy | NotPaid) or cooldown is None:
             return
         if isinstance(error, UpstreamRefused) and error.status not in FREE | KEY_REFUSED and error.status < 500:
             return

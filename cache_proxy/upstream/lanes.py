@@ -9,21 +9,23 @@ Retries, by what is known about money:
 - a 200: never, whatever it holds;
 - no room within ``rpm``, ``tpm`` or ``max_parallel``: only at another deployment of the group.
 
-A call whose outcome is unknown is told to the ledger before anything else is done about it.
+Before each call is an intent in the ledger, and after it how it ended; of one whose outcome is unknown that is told
+before anything else is done about it. A ledger that says no ends the trip.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from cache_proxy.calls import Call, Ledger
 from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamRefused
-from cache_proxy.models import Deployment, Endpoint, Json
+from cache_proxy.models import Deployment
+from cache_proxy.upstream.books import Books, Load
 from cache_proxy.upstream.counters import Counters
-from cache_proxy.upstream.doubts import Doubts, Load
+from cache_proxy.upstream.doubts import Doubts
 from cache_proxy.upstream.failures import FREE, KEY_REFUSED, kind_of
 from cache_proxy.upstream.lane import Connection, Lane
 from cache_proxy.upstream.slots import Sleep
@@ -45,7 +47,7 @@ class Rules:
 class Sent:
     """An answer's bytes, and what is known of the calls it took.
 
-    ``call`` is the one that was answered: for the ledger, should its answer turn out to be none. ``unknown`` counts
+    ``call`` is the one that was answered, and not settled yet: what it cost stands in the answer. ``unknown`` counts
     those before it that may have been billed without an answer; they can have cost ``tokens_unsettled`` at most.
     """
 
@@ -70,34 +72,22 @@ class Lanes:
         now: Callable[[], float] = time.time,
     ) -> None:
         """``counters`` are those of the store: with them the limits hold for all processes that share it. ``ledger`` is
-        told of calls whose outcome is unknown; ``now`` is the time of day, ``clock`` one that is never set back."""
+        told of every call; ``now`` is the time of day, ``clock`` one that is never set back."""
+        self.books = Books(ledger, now)
         self._connect = connect
         self._rules = rules
         self._clock = clock
         self._sleep = sleep
         self._counters = counters
-        self._ledger = ledger
-        self._now = now
         self._lanes: dict[str, Lane] = {}
 
-    async def send(
-        self,
-        deployments: Sequence[Deployment],
-        endpoint: Endpoint,
-        body: Mapping[str, Json],
-        tokens: int,
-        *,
-        items: int = 1,
-        bound: int | None = None,
-    ) -> Sent:
-        """The upstream's answer, tried again as the rules of this file say. Raises ``UpstreamError``.
+    async def send(self, deployments: Sequence[Deployment], load: Load) -> Sent:
+        """The upstream's answer, tried again as the rules of this file say. Whoever gets it settles its call.
 
-        ``tokens`` is an estimate, ``bound`` the most that the call's ``items`` can cost, or the estimate where nobody
-        knows better.
+        Raises ``UpstreamError``; ``NotPaid`` among them where the ledger says no.
         """
-        load = Load(endpoint, body, tokens, items, tokens if bound is None else bound)
         lanes = [self._lane(deployment) for deployment in deployments]
-        journey = _Journey(lanes, load, Doubts(self._ledger, self._now), self._rules, self._clock)
+        journey = _Journey(lanes, load, self.books, self._rules, self._clock)
         retrying = AsyncRetrying(
             retry=retry_if_exception(journey.is_worth_another_try),
             wait=journey.pause,
@@ -113,10 +103,6 @@ class Lanes:
         """Seconds that a call to it may take at most, with all its waits and retries."""
         tries = 1 + max((deployment.retries, *deployment.retries_after.values()))
         return tries * (deployment.timeout + self._rules.max_wait)
-
-    async def unsettled(self, call: Call) -> None:
-        """Tell the ledger of a call whose answer was none and does not say what it cost. Never raises."""
-        await Doubts(self._ledger, self._now).about(call)
 
     def resting(self) -> list[str]:
         """The deployments that are left alone just now."""
@@ -139,8 +125,9 @@ class Lanes:
 class _Journey:
     """One call with its retries."""
 
-    def __init__(self, lanes: list[Lane], load: Load, doubts: Doubts, rules: Rules, clock: Callable[[], float]) -> None:
-        self._doubts = doubts
+    def __init__(self, lanes: list[Lane], load: Load, books: Books, rules: Rules, clock: Callable[[], float]) -> None:
+        self._books = books
+        self._doubts = Doubts(books)
         self._lanes = lanes
         self._load = load
         self._rules = rules
@@ -163,12 +150,14 @@ class _Journey:
         return sent
 
     async def _post(self, lane: Lane) -> Sent:
-        call = self._doubts.call(self._load, lane.deployment)
+        call = await self._books.open(self._load, lane.deployment)
         try:
             answer = await lane.connection.post(self._load.endpoint, self._load.body)
         except UpstreamError as error:
             if error.outcome_unknown:
                 await self._doubts.about(call)
+            else:
+                self._books.cost_nothing(call, error.status if isinstance(error, UpstreamRefused) else 0)
             raise
         except asyncio.CancelledError:
             # Everything is told to end. What was sent may be billed all the same.

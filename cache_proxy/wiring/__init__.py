@@ -1,11 +1,13 @@
 """Settings to a running engine, and its orderly end. Nothing below this file knows ``Settings``."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from cache_proxy.backends.base import Backend
-from cache_proxy.calls import Ledger
+from cache_proxy.calls import CallObserver
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
 from cache_proxy.errand import Means, Sharing
@@ -19,9 +21,13 @@ from cache_proxy.settings import APP, Settings
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules
+from cache_proxy.wiring.ledger import NOTHING, Watched, build_ledger
 from cache_proxy.wiring.loops import PerLoop
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
+
+if TYPE_CHECKING:
+    from cache_proxy.ledger.books import SqlLedger
 
 __all__ = ["MIB", "Connect", "Wired", "build_store", "names", "over_http", "policy", "requests_bytes"]
 
@@ -31,6 +37,17 @@ Connect = Callable[[Deployment], Connection]
 
 DRAIN_PATIENCE = 20.0
 """Seconds that calls under way have to come home when everything ends."""
+
+
+LEDGER_PATIENCE = 10.0
+"""Seconds that the ledger has to write what is left when everything ends."""
+
+
+class Running(NamedTuple):
+    """What serves one event loop."""
+
+    engine: Engine
+    ledger: "SqlLedger | None"
 
 
 class Wired:
@@ -55,7 +72,7 @@ class Wired:
         # The first one is made here, so that settings of which no store can be made are refused at the start.
         self._spare: Backend | None = store(settings)
         self._observers = _observers(settings, self.tally, self._lines)
-        self._ledger = _ledger(settings, self._lines)
+        self._call_observers = _call_observers(settings, self._lines)
         if connect is None:
             _refuse_app(settings)
         self._connect = connect or over_http(settings)
@@ -66,31 +83,46 @@ class Wired:
     @property
     def running(self) -> Engine | None:
         """The engine of the running loop, if it is open."""
-        return self._engines.here
+        here = self._engines.here
+        return None if here is None else here.engine
+
+    @property
+    def ledger(self) -> "SqlLedger | None":
+        """The ledger of the running loop, if it is open and there is one."""
+        here = self._engines.here
+        return None if here is None else here.ledger
 
     async def open(self) -> Engine:
         """The engine of the running loop, made and opened by whoever comes first."""
-        return await self._engines.open()
+        return (await self._engines.open()).engine
 
-    async def _begin(self) -> Engine:
-        engine = self._build()
+    async def _begin(self) -> Running:
+        # In a thread: the SQL library takes its time to load.
+        ledger = await asyncio.to_thread(build_ledger, self.settings.ledger)
+        engine = self._build(ledger)
         try:
             await engine.means.store.open()
         except BaseException:
             await engine.means.store.close()
             raise
-        return engine
+        if ledger is not None:
+            ledger.open()
+        return Running(engine, ledger)
 
-    def _build(self) -> Engine:
+    def _build(self, ledger: "SqlLedger | None" = None) -> Engine:
         store, self._spare = self._spare or self._make_store(self.settings), None
         lanes = Lanes(
-            self._connect, _rules(self.settings), time.monotonic, counters=store.counters, ledger=self._ledger
+            self._connect,
+            _rules(self.settings),
+            time.monotonic,
+            counters=store.counters,
+            ledger=Watched(ledger, self._call_observers),
         )
         renderings = Renderings(_renderings_bytes(self.settings))
         means = Means.over(store, lanes, renderings, policy(self.settings), sharing=_sharing(self.settings))
         return Engine(names(self.settings), means, renderings, requests_bytes(self.settings))
 
-    def record(self, receipt: Receipt) -> None:
+    def observe(self, receipt: Receipt) -> None:
         """Tell every observer of one request."""
         for observer in self._observers:
             try:
@@ -98,6 +130,14 @@ class Wired:
             except Exception as error:
                 # An answer that is paid for is worth more than a line about it.
                 log.error("%s could not record a receipt (%s)", type(observer).__name__, type(error).__name__)
+
+    def record(self, receipt: Receipt) -> Awaitable[None]:
+        """Tell every observer of one request that was let in, and the ledger. Who awaits what is given waits, if the
+        request cost money, until it is written down for good.
+        """
+        self.observe(receipt)
+        ledger = self.ledger
+        return NOTHING if ledger is None else ledger.record(receipt)
 
     async def drain(self) -> None:
         """Bring home what is under way on the running loop. What comes later is served all the same."""
@@ -113,8 +153,10 @@ class Wired:
         self._lines.flush()
 
 
-async def _end(engine: Engine) -> None:
-    await engine.close(DRAIN_PATIENCE)
+async def _end(running: Running) -> None:
+    await running.engine.close(DRAIN_PATIENCE)
+    if running.ledger is not None:
+        await running.ledger.close(LEDGER_PATIENCE)
 
 
 def _renderings_bytes(settings: Settings) -> int:
@@ -132,9 +174,9 @@ def _observers(settings: Settings, tally: Tally, lines: Lines) -> tuple[Observer
     return (tally,) if form == "off" else (tally, RequestLog(form, lines))
 
 
-def _ledger(settings: Settings, lines: Lines) -> Ledger | None:
+def _call_observers(settings: Settings, lines: Lines) -> tuple[CallObserver, ...]:
     form = settings.own.log_format
-    return None if form == "off" else UnsettledLog(form, lines)
+    return () if form == "off" else (UnsettledLog(form, lines),)
 
 
 def _refuse_app(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache_proxy.calls import Account
 from cache_proxy.core.catalog import MODELS
 from cache_proxy.core.spend import usd
 from cache_proxy.models import PICO
@@ -36,7 +37,7 @@ def test_no_amount_is_rounded(pico: int) -> None:
 
 
 def test_a_story_ends_as_a_receipt_that_holds_all_of_it() -> None:
-    story = Story("id", "embeddings", "who", 100.0, price=50_000)
+    story = Story("id", "embeddings", Account("who"), 100.0, price=50_000)
     story.model, story.upstream_model, story.cache_status = "alias", "model", "status"
     story.counts, story.tokens_billed, story.tokens_saved = Counts(3, 1, 2), 10, 5
     story.outcome_unknown, story.tokens_unsettled = 1, 40
@@ -50,7 +51,7 @@ def test_a_story_ends_as_a_receipt_that_holds_all_of_it() -> None:
 
 
 def test_what_costs_nothing_is_free_even_where_no_price_is_known() -> None:
-    story = Story("id", "embeddings", "who", 100.0, tokens_saved=5)
+    story = Story("id", "embeddings", Account("who"), 100.0, tokens_saved=5)
     receipt = story.end(status=200, latency=0.5, bytes_out=99)
     assert (receipt.cost, receipt.saved) == (0, None)
 

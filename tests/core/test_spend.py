@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache_proxy.core.catalog import MODELS
-from cache_proxy.core.spend import CONTEXT, bound, call_bound, estimate
+from cache_proxy.core.spend import CONTEXT, bound, estimate, split
 from cache_proxy.models import Item, Json, Kind
 from cache_proxy.standin.tokens import COLBERT_QUERY, media_tokens, pages, text_tokens
-from tests.core.asking import ask, embed, rank
+from tests.core.asking import ask
 
 OMNI = "jina-embeddings-v5-omni-small"
 
@@ -47,7 +47,22 @@ def test_what_has_a_form_nobody_knows_is_bounded_by_all_it_may_hold() -> None:
     assert bound(item) > 100_000 + CONTEXT
 
 
-def test_a_call_costs_no_more_than_its_items_and_its_query_once() -> None:
-    asked = rank(["one", "three"], query="query").ask
-    assert call_bound(asked.items, asked.query) == (3 + 32) + (5 + 32) + (5 + 32)
-    assert call_bound(embed(["one"]).ask.items) == 3 + 32
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 300)), min_size=1, max_size=30), st.integers(0, 10_000))
+def test_shares_add_up_and_none_is_above_its_bound(items: list[tuple[int, int]], total: int) -> None:
+    weights, bounds = [weight for weight, _ in items], [most for _, most in items]
+    shares = split(total, weights, bounds)
+    assert sum(shares) == total
+    assert min(shares) >= 0
+    if total <= sum(bounds):
+        assert all(share <= most for share, most in zip(shares, bounds, strict=True))
+    else:
+        assert shares == split(total, weights), "more than all may cost together: nobody knows whose fault it is"
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=30), st.integers(0, 10_000))
+def test_bounds_that_nobody_reaches_change_nothing(weights: list[int], total: int) -> None:
+    assert split(total, weights, [total] * len(weights)) == split(total, weights)
+
+
+def test_what_is_above_one_items_bound_is_shared_by_the_others_as_before() -> None:
+    assert split(100, [1, 1, 8], [100, 100, 20]) == [40, 40, 20]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,14 +28,19 @@ def test_it_is_written_as_compose_reads_it() -> None:
     subprocess.run([*command, DOCKER / "compose.yaml"], check=True)
 
 
-def test_a_plain_up_starts_what_is_used() -> None:
-    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"cache-proxy", "redis"}
-    assert SERVICES["postgres"]["profiles"] == ["ledger"]
+def test_a_plain_up_starts_the_proxy_its_store_and_its_ledger() -> None:
+    assert set(SERVICES) == {"cache-proxy", "redis", "postgres"}
+    assert not any("profiles" in service for service in SERVICES.values())
 
 
-def test_nothing_reads_a_database_yet_so_that_its_profile_stays_a_profile() -> None:
-    settings = parse({"general_settings": {"database_url": "postgresql://x"}}, {"HOME": "/nowhere"})
-    assert any("database_url" in warning for warning in settings.warnings)
+def test_the_ledger_is_in_the_postgres_beside_it() -> None:
+    url = re.sub(r"\$\{(\w+)[^}]*\}", "secret", PROXY["environment"]["DATABASE_URL"])
+    ledger = parse({}, {"HOME": "/nowhere", "DATABASE_URL": url}).ledger
+    assert ledger.url is not None
+    place = urlsplit(ledger.url.get_secret_value())
+    database = SERVICES["postgres"]["environment"]
+    assert (place.hostname in SERVICES, place.username) == (True, database["POSTGRES_USER"])
+    assert place.path == f"/{database['POSTGRES_USER']}", "the image names the database after the user"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -64,7 +70,7 @@ def test_its_configuration_is_found_and_names_the_redis_beside_it() -> None:
     assert settings.cache.kind == "redis"
     assert settings.cache.redis is not None
     assert (settings.cache.redis.host in SERVICES, settings.cache.redis.port) == (True, 6379)
-    assert PROXY["depends_on"].keys() == {settings.cache.redis.host}
+    assert PROXY["depends_on"].keys() == {settings.cache.redis.host, "postgres"}
     check_address(settings, recipe()[1].environ["CACHE_PROXY_HOST"])
 
 

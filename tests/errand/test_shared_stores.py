@@ -11,6 +11,7 @@ import pytest
 
 from cache_proxy.backends import Backend, DiskBackend, GuardedBackend, MemoryBackend, RedisBackend, TieredBackend
 from cache_proxy.backends.disk_lock import FolderLock
+from cache_proxy.calls import Account
 from cache_proxy.engine import Engine
 from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Story
@@ -52,7 +53,7 @@ async def rerank(engine: Engine, query: str, documents: list[str]) -> Story:
 
 
 async def ask(engine: Engine, endpoint: Endpoint, body: dict[str, Any]) -> Story:
-    story = Story("id", endpoint.value, "me", 0.0)
+    story = Story("id", endpoint.value, Account("me"), 0.0)
     await engine.answer(engine.understand(endpoint, body), story)
     return story
 

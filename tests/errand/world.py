@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from cache_proxy.backends.base import WORD_SECONDS, Backend, Key, Leases, Owner, Turn, Value
+from cache_proxy.calls import Account
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
 from cache_proxy.errand import Means, Sharing
@@ -124,7 +125,7 @@ class Process:
         self.world.waiting = [one for one in self.world.waiting if one.process is not self]
 
     async def ask(self, texts: Sequence[str], **fields: Json) -> tuple[list[Any], Story]:
-        story = Story("id", "embeddings", "me", 0.0)
+        story = Story("id", "embeddings", Account("me"), 0.0)
         body = {"model": MODEL, "dimensions": SIZE, "input": list(texts), **fields}
         answer = orjson.loads(await self.engine.answer(self.engine.understand(Endpoint.EMBEDDINGS, body), story))
         return [item["embedding"] for item in answer["data"]], story

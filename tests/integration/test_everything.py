@@ -15,6 +15,7 @@ from cache_proxy.settings.checking import is_request_param
 from cache_proxy.settings.ignored import IGNORED, reason
 from cache_proxy.settings.walk import sections
 from cache_proxy.standin import Fault, StandIn
+from tests import postgres
 from tests.integration.test_server import DOCUMENTS, Server, cache_status, serving
 
 FILE = Path(__file__).parents[1] / "settings" / "litellm_everything.yaml"
@@ -67,10 +68,17 @@ def standin() -> StandIn:
 
 
 @pytest.fixture
-def server(tmp_path: Path, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def database() -> Iterator[str]:
+    with postgres.running() as server:
+        yield server.database()
+
+
+@pytest.fixture
+def server(tmp_path: Path, standin: StandIn, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     (tmp_path / "everything_more.yaml").write_text("cache_proxy_settings: {max_items: 5}\n")
     with hosted(standin) as url:
         monkeypatch.setenv("EVERYTHING_UPSTREAM", f"{url}/v1")
+        monkeypatch.setenv("EVERYTHING_DATABASE", database)
         monkeypatch.setenv("LITELLM_ENVIRONMENT", "production")
         with serving(tmp_path, url, everything()) as server:
             yield server

@@ -76,7 +76,7 @@ def test_the_receipt_tells_what_a_call_cost_and_saved(standin: StandIn) -> None:
     assert (second.counts.hits, second.counts.misses) == (1, 1)
     assert first.tokens_billed + second.tokens_billed == standin.billed_tokens
     assert second.tokens_saved == 3
-    assert (second.who, second.endpoint, second.upstream_model) == ("sdk", "embeddings", "jina-embeddings-v3")
+    assert (second.account.alias, second.endpoint, second.upstream_model) == ("sdk", "embeddings", "jina-embeddings-v3")
     assert "receipt" not in embedding(EMBEDDER, "a").model_dump()
 
 

@@ -116,7 +116,6 @@ def test_every_key_not_acted_on_warns_once_by_its_name() -> None:
             "router_settings.fallbacks",
             "router_settings.enable_pre_call_checks",
             "router_settings.routing_strategy",
-            "general_settings.database_url",
             "general_settings.alerting",
             "general_settings.allowed_ips",
             "general_settings.store_model_in_db",

@@ -131,8 +131,11 @@ VALUES: dict[str, Any] = {
     f"{CACHE}.redis_startup_nodes[]": NODES[0],
     f"{CACHE}.startup_nodes[]": NODES[0],
     f"{CACHE}.sentinel_nodes[]": NODES[0],
-    "general_settings": {"master_key": "sk-1"},
-    OWN: {"cache_urls": False, "coalesce": "process", "trust_env": False, "log_format": "off", "log_level": "info"},
+    "general_settings": {"master_key": "sk-1", "database_url": "postgresql://h/ledger"},
+    OWN: {
+        "cache_urls": False, "coalesce": "process", "trust_env": False, "log_format": "off", "log_level": "info",
+        "ledger": True, "ledger_dir": "/d", "ledger_failure": "continue",
+    },
     "credential_list[]": {"credential_name": "shared", "credential_values": {}, "credential_info": {}},
 }  # fmt: skip
 USUAL = 1

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamRefused
 from cache_proxy.models import Deployment, Endpoint, Json
+from cache_proxy.upstream.books import Load
 from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules, Sent
 from tests.backends.fakes import WaywardStore
@@ -77,7 +78,7 @@ class Road:
         self.lanes = Lanes(lambda found: by_id[found.id], rules or Rules(), self.time, self.time.sleep)
 
     async def send(self, tokens: int = 10) -> Sent:
-        return await self.lanes.send(self.deployments, Endpoint.EMBEDDINGS, {}, tokens)
+        return await self.lanes.send(self.deployments, Load(Endpoint.EMBEDDINGS, {}, tokens, 1))
 
 
 class SlowToStore(WaywardStore):

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from cache_proxy.backends import Backend, GuardedBackend, MemoryBackend
+from cache_proxy.calls import Account
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
 from cache_proxy.errand import Means
@@ -65,13 +66,13 @@ class House:
         return self.gate.standin
 
     async def ask(self, texts: Sequence[Json], **fields: Any) -> tuple[dict[str, Any], Story]:
-        story = Story("id", "embeddings", "me", 0.0)
+        story = Story("id", "embeddings", Account("me"), 0.0)
         body = {"model": MODEL, "input": list(texts), **fields}
         return orjson.loads(await self.engine.answer(self.engine.understand(Endpoint.EMBEDDINGS, body), story)), story
 
     async def tell(self, texts: Sequence[Json], **fields: Any) -> tuple[Exception, Story]:
         """As ``ask``, for a request that must fail."""
-        story = Story("id", "embeddings", "me", 0.0)
+        story = Story("id", "embeddings", Account("me"), 0.0)
         body = {"model": MODEL, "input": list(texts), **fields}
         try:
             await self.engine.answer(self.engine.understand(Endpoint.EMBEDDINGS, body), story)

@@ -15,6 +15,7 @@ from cache_proxy.backends import MemoryBackend
 from cache_proxy.errors import StoreError, UpstreamBusy, UpstreamLost
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.standin import StandIn
+from cache_proxy.upstream.books import Load
 from cache_proxy.upstream.counters import counter_name
 from cache_proxy.upstream.lanes import Lanes, Rules, Sent
 from cache_proxy.upstream.slots import TICKET_SECONDS
@@ -53,7 +54,7 @@ class Process:
         return sum(connection.calls for connection in self.connections.values())
 
     async def send(self, tokens: int = 10) -> Sent:
-        return await self.lanes.send(self._deployments, Endpoint.EMBEDDINGS, {}, tokens)
+        return await self.lanes.send(self._deployments, Load(Endpoint.EMBEDDINGS, {}, tokens, 1))
 
     def sending(self, count: int = 1, tokens: int = 10) -> "list[asyncio.Task[Sent]]":
         return [asyncio.create_task(self.send(tokens)) for _ in range(count)]

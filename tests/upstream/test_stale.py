@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from cache_proxy.calls import Account
 from cache_proxy.errors import NotCached, UpstreamBusy, UpstreamRefused
 from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Story
@@ -33,7 +34,7 @@ def down(house: House, kind: Any = "status", status: int = 503) -> None:
 
 
 async def rank(house: House, documents: Sequence[str], **fields: Any) -> tuple[Mapping[str, Any], Story]:
-    story = Story("id", "rerank", "me", 0.0)
+    story = Story("id", "rerank", Account("me"), 0.0)
     body = {"model": PAIRS, "query": "q", "documents": list(documents), **fields}
     return orjson.loads(await house.engine.answer(house.engine.understand(Endpoint.RERANK, body), story)), story
 
@@ -166,7 +167,7 @@ async def test_only_if_cached_asks_nobody_and_so_nobody_has_failed(tmp_path: Pat
     cached.clock.now += TTL
     asked = cached.engine.understand(Endpoint.EMBEDDINGS, {"model": MODEL, "input": ["a"]}, "only-if-cached")
     with pytest.raises(NotCached):
-        await cached.engine.answer(asked, Story("id", "embeddings", "me", 0.0))
+        await cached.engine.answer(asked, Story("id", "embeddings", Account("me"), 0.0))
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422])

@@ -1,0 +1,196 @@
+"""The ledger's database: SQLite in a folder, or a PostgreSQL that several hosts share."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from cache_proxy.errors import ConfigError, LedgerError
+from cache_proxy.ledger.migrations import migrate
+
+try:
+    # Debian's and Python's own SQLite may lose pages where two processes write (sqlite.org/wal.html#walresetbug). The
+    # disk store's file is another one: two copies of SQLite in one process must never open the same.
+    import pysqlite3 as sqlite3
+except ImportError:  # pragma: no cover - there is one wherever this project is tested
+    import sqlite3
+
+log = logging.getLogger("cache_proxy.ledger")
+
+FILE = "ledger.db"
+
+SOUND_SQLITE = (3, 51, 3)
+BUSY_SECONDS = 5.0
+"""How long one process waits for another that writes."""
+
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 30
+POSTGRES_SCHEMA = "cache_proxy"
+_MIGRATION_LOCK = 0x6361636865  # "cache"
+
+
+class Database:
+    """One database, and the ways to write and to read. Its calls block: they are for threads.
+
+    Every one raises ``LedgerError`` where the database can not do its work.
+    """
+
+    def __init__(self, engine: Engine, place: str) -> None:
+        """``place`` says where it is, without what a URL may hold besides."""
+        self._engine = engine
+        self.place = place
+        self._migrated = False
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Database":
+        """The SQLite file in this folder. Nothing is touched yet."""
+        path = folder / FILE
+        engine = create_engine(
+            f"sqlite:///{path}",
+            module=sqlite3,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            poolclass=QueuePool,
+            pool_size=2,
+            max_overflow=8,
+        )
+        event.listen(engine, "do_connect", lambda *_: _make_private(path))
+        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "begin", _begin)
+        return cls(engine, str(path))
+
+    @classmethod
+    def of_postgres(cls, url: str) -> "Database":
+        """The PostgreSQL behind this URL. Nothing is reached yet. Raises ``ConfigError``."""
+        try:
+            engine = create_engine(
+                "postgresql+psycopg://" + url.partition("://")[2],
+                connect_args={
+                    "connect_timeout": CONNECT_SECONDS,
+                    "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={int(BUSY_SECONDS)}s",
+                    "application_name": "cache-proxy",
+                },
+                pool_pre_ping=True,
+                pool_size=2,
+                max_overflow=8,
+                execution_options={"schema_translate_map": {None: POSTGRES_SCHEMA}},
+            )
+        except ModuleNotFoundError:
+            raise ConfigError("PostgreSQL needs its driver: pip install 'cache-proxy[postgres]'") from None
+        except (SQLAlchemyError, ValueError):
+            raise ConfigError("general_settings.database_url (or DATABASE_URL) can not be read as a URL") from None
+        place = f"{engine.url.host or ''}:{engine.url.port or 5432}/{engine.url.database or ''}"
+        return cls(engine, f"postgresql at {place}")
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes: committed, for good, when the block ends without an exception."""
+        with _translated():
+            self._migrate()
+            with self._engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that reads one state of the database."""
+        with _translated():
+            self._migrate()
+            with self._engine.connect().execution_options(reading=True) as connection:
+                yield connection
+
+    def open(self) -> None:
+        """Make sure that it is there and its schema up to date. Raises ``ConfigError`` for one of a newer version."""
+        with _translated():
+            self._migrate()
+
+    def _migrate(self) -> None:
+        if self._migrated:
+            return
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+                connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {POSTGRES_SCHEMA}"))
+            migrate(connection)
+        self._migrated = True
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        # Only the kind: a statement's parameters are in the text of an error.
+        kind = type(error.orig).__name__ if error.orig is not None else type(error).__name__
+        raise LedgerError(f"the ledger's database failed: {kind}{_said(error)}") from None
+    except SQLAlchemyError as error:
+        raise LedgerError(f"the ledger's database failed: {type(error).__name__}") from None
+    except OSError as error:
+        raise LedgerError(f"the ledger's database failed: {error.strerror}") from None
+
+
+def _said(error: DBAPIError) -> str:
+    """SQLite's own words, of a fixed set that says nothing of what was written."""
+    words = str(error.orig) if isinstance(error.orig, sqlite3.OperationalError) else ""
+    return f" ({words})" if words in _WORDS else ""
+
+
+_WORDS = frozenset(
+    {"database or disk is full", "database is locked", "disk I/O error", "unable to open database file",
+     "attempt to write a readonly database"}
+)  # fmt: skip
+
+
+def _make_private(path: Path) -> None:
+    """Who spends what is nobody else's business; SQLite gives its other files the rights of this one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    # The driver would begin transactions by itself, late and of the wrong kind.
+    connection.isolation_level = None
+    _set_journal(connection)
+    for pragma in ("synchronous=FULL", "mmap_size=0", "trusted_schema=OFF", "cell_size_check=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _set_journal(connection: Any) -> None:
+    """SQLite itself does not wait where several processes do this to a new file at a time."""
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _begin(connection: Connection) -> None:
+    # To write, the lock is taken at once: two that read first and write then would both have to give up.
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def warn_of_old_sqlite() -> None:
+    """One line if this SQLite may lose pages of a file that two processes write."""
+    if sqlite3.sqlite_version_info < SOUND_SQLITE:
+        fields = {"version": sqlite3.sqlite_version, "floor": ".".join(map(str, SOUND_SQLITE))}
+        log.warning(
+            "SQLite %(version)s can damage a ledger that several processes write; install pysqlite3, or an SQLite "
+            "from %(floor)s on",
+            fields,
+            extra=fields,
+        )

@@ -1,0 +1,46 @@
+"""What is written down in the ledger."""
+
+from dataclasses import dataclass
+
+from cache_proxy.calls import Call, Settlement
+from cache_proxy.receipts import Receipt
+
+
+@dataclass(slots=True, eq=False)
+class Intent:
+    """A call is about to be sent."""
+
+    call: Call
+    written: bool = False
+    """Whether it stands in the database."""
+    void: bool = False
+    """It will not be sent after all."""
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """How an intended call ended; without a settlement nobody knows. ``at`` is seconds since the epoch."""
+
+    intent: Intent
+    settlement: Settlement | None
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Told:
+    """A request was answered. ``id`` is the row's own: a caller may use a request id twice."""
+
+    id: str
+    receipt: Receipt
+
+
+@dataclass(slots=True, eq=False)
+class Prune:
+    """What is older than ``before`` (seconds since the epoch) is not needed any more; its sums stay."""
+
+    before: float
+    more: bool = False
+    """Whether there is more of it than was taken out at once."""
+
+
+Note = Intent | Ending | Told | Prune

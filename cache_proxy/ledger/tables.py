@@ -1,0 +1,106 @@
+"""The tables of the ledger. Times are seconds since the epoch, money is pico-USD, days are counted since the epoch."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
+
+metadata = MetaData()
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", Text, primary_key=True, comment="32 hexadecimal digits, in the order of time"),
+    Column("sent_at", Double, nullable=False),
+    Column("settled_at", Double, comment="empty as long as nobody knows what it cost"),
+    Column("deployment", Text, nullable=False),
+    Column("model", Text, nullable=False, comment="the upstream's name for it"),
+    Column("endpoint", Text, nullable=False),
+    Column("items", Integer, nullable=False),
+    Column("tokens_bound", BigInteger, nullable=False, comment="the most it can have been billed"),
+    Column("tokens", BigInteger, comment="what was billed"),
+    Column("estimated", Boolean, nullable=False, default=False, comment="the upstream did not say how many"),
+    Column("price", BigInteger, comment="a token's; empty where it is unknown"),
+    Column("status", SmallInteger, comment="the upstream's; 0: it was never reached; empty: nobody knows"),
+    comment="one row for each call to an upstream: money",
+)
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("call_id", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("key_alias", Text, nullable=False),
+    Column("key_hash", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("end_user", Text, nullable=False),
+    Column("tags", Text, nullable=False, comment="a JSON array of strings"),
+    Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
+    Column("tokens_bound", BigInteger, nullable=False),
+    Column("tokens", BigInteger),
+    comment="what each payer bears of a call: the parts add up to it",
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Text, primary_key=True, comment="ours: a caller may use a request id twice"),
+    Column("started_at", Double, nullable=False),
+    Column("latency", Double, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("key_alias", Text, nullable=False),
+    Column("key_hash", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("end_user", Text, nullable=False),
+    Column("tags", Text, nullable=False, comment="a JSON array of strings"),
+    Column("endpoint", Text, nullable=False),
+    Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
+    Column("model", Text, nullable=False, comment="the upstream's name for it"),
+    Column("items", Integer, nullable=False),
+    Column("hits", Integer, nullable=False),
+    Column("misses", Integer, nullable=False),
+    Column("duplicates", Integer, nullable=False),
+    Column("joined", Integer, nullable=False),
+    Column("tokens_billed", BigInteger, nullable=False),
+    Column("tokens_unsettled", BigInteger, nullable=False),
+    Column("tokens_saved", BigInteger, nullable=False),
+    Column("cost", BigInteger, comment="empty where the price is unknown"),
+    Column("saved", BigInteger, comment="empty where the price is unknown"),
+    Column("status", SmallInteger, nullable=False),
+    Column("cache_status", Text, nullable=False),
+    Column("cache_key", Text, comment="of the answer, where it has a single one"),
+    Column("error", Text),
+    Column("bytes_out", BigInteger, nullable=False),
+    comment="one row for each request that was let in: the story",
+)
+
+days = Table(
+    "days",
+    metadata,
+    Column("day", Integer, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="what is added up over: all, key, team, user, tag, model, endpoint"),
+    Column("name", Text, primary_key=True),
+    Column("label", Text, nullable=False, default="", comment="of a key, its alias"),
+    *(
+        Column(name, BigInteger, nullable=False, default=0)
+        for name in (
+            "requests", "items", "hits", "misses", "duplicates", "joined", "tokens_saved", "saved", "saved_unpriced",
+            "tokens_billed", "cost", "cost_unpriced", "tokens_unsettled",
+        )
+    ),
+    comment="sums, written together with what they are of; money from calls, the rest from requests",
+)  # fmt: skip
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("batch", Text, nullable=False, comment="the last one it wrote"),
+    Column("at", Double, nullable=False),
+    comment="so that a batch whose commit was not heard of is not written twice",
+)
+
+Index("calls_sent_at", calls.c.sent_at)
+Index("requests_started_at", requests.c.started_at)
+Index("requests_key_started_at", requests.c.key_hash, requests.c.started_at)
+Index("requests_request_id", requests.c.request_id)

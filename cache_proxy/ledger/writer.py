@@ -1,0 +1,198 @@
+"""The one who writes: a thread, which takes all that waits, writes it in one transaction, and tells who waits for it.
+
+While one commit is under way the next batch gathers, so that a commit a batch is all that durability costs, however
+many wait. What nobody waits for is written within ``SOON`` seconds. Where the database fails, what is to be written
+stays here and is tried again; beyond ``ROOM`` notes it is counted as missing instead.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from cache_proxy.errors import CacheProxyError, LedgerUnavailable
+from cache_proxy.ledger.database import Database
+from cache_proxy.ledger.notes import Intent, Note
+from cache_proxy.ledger.posting import Batch
+
+log = logging.getLogger("cache_proxy.ledger")
+
+SOON = 0.5
+"""Seconds that what nobody waits for may wait for more of its kind."""
+
+MOST = 1024
+"""Notes in one transaction."""
+
+ROOM = 100_000
+"""Notes that are kept while the database is away: about 200 MB."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two tries at a database that fails."""
+
+PATIENCE = 5.0
+"""Seconds after which a database that does not answer counts as one that fails."""
+
+Waiter = asyncio.Future[None]
+
+
+class Writer:
+    """Writes for one event loop. ``missing`` counts the notes that were given up."""
+
+    def __init__(self, database: Database, *, refusing: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        """``refusing``: an intent that can not be written at once fails with ``LedgerUnavailable``; otherwise it counts
+        as good, and is written when the database is back.
+        """
+        self.missing: Counter[str] = Counter()
+        self._database = database
+        self._refusing = refusing
+        self._clock = clock
+        self._name = os.urandom(8).hex()
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._urgent = 0
+        self._due = float("inf")
+        self._failing = False
+        self._began_at = float("inf")
+        self._end_at = float("inf")
+        self._thread = threading.Thread(target=self._run, name="cache-proxy-ledger", daemon=True)
+        self._thread.start()
+
+    @property
+    def ailing(self) -> bool:
+        """Whether the database did not take the last batch, or does not answer."""
+        return self._failing or self._clock() - self._began_at > PATIENCE
+
+    def put(self, note: Note, *, waited_for: bool) -> Waiter | None:
+        """Have this written; if it is waited for, what to wait for. Nobody waits for a database that fails.
+
+        Raises ``LedgerUnavailable`` for an intent that is not going to be written in time.
+        """
+        ailing = self.ailing
+        if ailing and self._refusing and isinstance(note, Intent):
+            note.void = True
+            raise LedgerUnavailable
+        with self._changed:
+            if len(self._waiting) >= ROOM:
+                self._miss([note])
+                return None
+            waiter = self._loop.create_future() if waited_for and not ailing else None
+            if not self._waiting:
+                self._due = self._clock() + SOON
+            self._waiting.append((note, waiter))
+            self._urgent += waiter is not None
+            if waiter is not None or len(self._waiting) == 1:
+                self._changed.notify()
+            return waiter
+
+    async def close(self, patience: float) -> None:
+        """Write what waits, for so many seconds at most, and end."""
+        with self._changed:
+            self._end_at = self._clock() + patience
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    def _tell_of_missing(self) -> None:
+        if self.missing:
+            fields = {"database": self._database.place, "missing": sum(self.missing.values())}
+            log.error("%(missing)d notes are lost to the ledger=%(database)s", fields, extra=fields)
+
+    def _run(self) -> None:
+        try:
+            self._database.open()
+        except CacheProxyError as error:
+            self._turn(failing=True, reason=str(error))
+        while taken := self._gather():
+            self._write(taken)
+        self._database.close()
+        self._tell_of_missing()
+
+    def _gather(self) -> "list[_Waiting]":
+        """What is to be written next; nothing once there is nothing left and the end has come."""
+        with self._changed:
+            while not self._waiting or not self._is_time():
+                if self._is_ending and not self._waiting:
+                    return []
+                self._changed.wait(max(0.0, self._due - self._clock()) if self._waiting else None)
+            taken = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            self._urgent -= sum(waiter is not None for _, waiter in taken)
+            # What is left over has waited for its turn already.
+            self._due = self._clock()
+            return taken
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._end_at < float("inf")
+
+    def _is_time(self) -> bool:
+        return self._urgent > 0 or self._is_ending or self._clock() >= self._due
+
+    def _write(self, taken: "list[_Waiting]") -> None:
+        """Write these, however often that must be tried."""
+        batch = Batch(os.urandom(8).hex(), [note for note, _ in taken])
+        pause = SHORTEST_PAUSE
+        while not self._is_written(batch):
+            self._tell(taken, failed=True)
+            if self._clock() >= self._end_at:
+                self._miss(batch.notes)
+                return
+            time.sleep(max(0.0, min(pause, self._end_at - self._clock())))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._tell(taken, failed=False)
+
+    def _is_written(self, batch: Batch) -> bool:
+        self._began_at = self._clock()
+        try:
+            with self._database.writing() as connection:
+                intents = batch.post(connection, self._name, time.time())
+        except CacheProxyError as error:
+            self._turn(failing=True, reason=str(error))
+            return False
+        except Exception as error:
+            # Of an error that nobody foresaw only the kind: its text may hold anything.
+            self._turn(failing=True, reason=type(error).__name__)
+            return False
+        finally:
+            self._began_at = float("inf")
+        for intent in intents:
+            intent.written = True
+        self._turn(failing=False)
+        return True
+
+    def _tell(self, taken: "list[_Waiting]", *, failed: bool) -> None:
+        waiters = [(note, waiter) for note, waiter in taken if waiter is not None]
+        if waiters:
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                self._loop.call_soon_threadsafe(_wake, waiters, failed and self._refusing)
+
+    def _miss(self, notes: Sequence[Note]) -> None:
+        for note in notes:
+            self.missing[type(note).__name__.lower()] += 1
+
+    def _turn(self, *, failing: bool, reason: str = "") -> None:
+        if failing == self._failing:
+            return
+        self._failing = failing
+        fields = {"database": self._database.place, "reason": reason, "missing": sum(self.missing.values())}
+        if failing:
+            log.error("ledger=%(database)s is not written: %(reason)s", fields, extra=fields)
+        else:
+            log.warning("ledger=%(database)s is written again; missing=%(missing)d", fields, extra=fields)
+
+
+_Waiting = tuple[Note, Waiter | None]
+
+
+def _wake(waiters: Sequence[tuple[Note, Waiter]], refused: bool) -> None:
+    for note, waiter in waiters:
+        if waiter.done():
+            continue
+        if refused and isinstance(note, Intent):
+            note.void = True
+            waiter.set_exception(LedgerUnavailable())
+        else:
+            waiter.set_result(None)

@@ -1,0 +1,167 @@
+"""Where the ledger is: made when it is needed, migrated, private, and silent about secrets."""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, inspect, text, update
+
+from cache_proxy.errors import ConfigError, LedgerError
+from cache_proxy.ledger import database as module
+from cache_proxy.ledger.database import FILE, Database, warn_of_old_sqlite
+from cache_proxy.ledger.migrations import STEPS, migrate, schema
+from cache_proxy.ledger.tables import batches
+from tests.ledger.money import rows
+from tests.postgres import Postgres
+
+TABLES = {"calls", "shares", "requests", "days", "batches", "schema_version"}
+
+
+def tables(connection: Connection) -> set[str]:
+    schema = module.POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
+    return set(inspect(connection).get_table_names(schema=schema))
+
+
+def test_it_is_made_by_whoever_comes_first(database: Database) -> None:
+    database.open()
+    with database.reading() as connection:
+        assert tables(connection) == TABLES
+
+
+def test_many_that_come_at_once_make_it_once(database: Database) -> None:
+    failures = []
+
+    def come() -> None:
+        try:
+            rows(database, "calls")
+        except LedgerError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_one_of_a_newer_version_is_refused(database: Database) -> None:
+    database.open()
+    with database.writing() as connection:
+        connection.execute(update(schema).values(version=99))
+        with pytest.raises(ConfigError, match=f"version 99, and this cache-proxy knows {len(STEPS)}"):
+            migrate(connection)
+
+
+def test_one_of_an_older_version_is_brought_up_to_date_and_keeps_what_it_holds(database: Database) -> None:
+    def add_a_table(connection: Connection) -> None:
+        Table("later", MetaData(), Column("number", Integer)).create(connection)
+
+    database.open()
+    with database.writing() as connection:
+        connection.execute(insert(batches).values(writer="w", batch="b", at=0))
+    for _ in range(2):
+        with database.writing() as connection:
+            migrate(connection, [*STEPS, add_a_table])
+    with database.reading() as connection:
+        assert tables(connection) == TABLES | {"later"}
+    assert len(rows(database, "batches")) == 1
+
+
+def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        made = Database.in_folder(tmp_path / "new" / "folder")
+        made.open()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o700
+    for path in (tmp_path / "new" / "folder").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    made.close()
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").touch()
+    (tmp_path / FILE).symlink_to(tmp_path / "target")
+    with pytest.raises(LedgerError):
+        Database.in_folder(tmp_path).open()
+    assert (tmp_path / "target").read_bytes() == b""
+
+
+def test_what_is_no_database_is_an_error_and_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database" * 100)
+    with pytest.raises(LedgerError, match="DatabaseError"):
+        Database.in_folder(tmp_path).open()
+    assert (tmp_path / FILE).read_bytes() == b"not a database" * 100
+
+
+def test_every_commit_is_on_the_disk_when_it_returns(tmp_path: Path) -> None:
+    made = Database.in_folder(tmp_path)
+    with made.writing() as connection:
+        told = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("synchronous", "journal_mode")]
+    assert told == [2, "wal"]
+    made.close()
+
+
+def test_one_that_waits_for_another_writer_gets_its_turn(tmp_path: Path) -> None:
+    one, other = Database.in_folder(tmp_path), Database.in_folder(tmp_path)
+    one.open()
+    written = []
+
+    def write() -> None:
+        with other.writing() as connection:
+            connection.execute(text("INSERT INTO batches VALUES ('other', 'b', 0)"))
+        written.append("other")
+
+    with one.writing() as connection:
+        thread = threading.Thread(target=write)
+        thread.start()
+        connection.execute(text("INSERT INTO batches VALUES ('one', 'b', 0)"))
+        written.append("one")
+    thread.join()
+    assert written == ["one", "other"]
+    one.close()
+    other.close()
+
+
+def test_an_error_says_nothing_of_what_was_written(database: Database) -> None:
+    with pytest.raises(LedgerError) as raised, database.writing() as connection:
+        connection.execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "CANARY"})
+    assert "CANARY" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_server_that_is_away_is_an_error_without_its_password() -> None:
+    made = Database.of_postgres("postgres://someone:CANARY@127.0.0.1:1/ledger")
+    assert made.place == "postgresql at 127.0.0.1:1/ledger"
+    with pytest.raises(LedgerError) as raised:
+        made.open()
+    assert "CANARY" not in str(raised.value)
+
+
+def test_a_url_that_can_not_be_read_is_refused() -> None:
+    with pytest.raises(ConfigError, match="database_url"):
+        Database.of_postgres("postgresql://host:CANARY/ledger")
+
+
+def test_a_connection_that_broke_is_made_anew(server: Postgres) -> None:
+    made = Database.of_postgres(server.database())
+    made.open()
+    server.stop()
+    with pytest.raises(LedgerError):
+        rows(made, "calls")
+    server.start()
+    assert rows(made, "calls") == []
+    made.close()
+
+
+def test_an_old_sqlite_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_old_sqlite()
+    assert not caplog.records, "the one that comes with this project is sound"
+    monkeypatch.setattr(module, "sqlite3", sqlite3)
+    monkeypatch.setattr(module, "SOUND_SQLITE", (99, 0, 0))
+    warn_of_old_sqlite()
+    assert "install pysqlite3" in caplog.text
