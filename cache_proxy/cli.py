@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from cache_proxy import __version__
-from cache_proxy.errors import ConfigError
+from cache_proxy.errors import ConfigError, LedgerError
+from cache_proxy.ledger.found import GROUPS
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4000
@@ -31,10 +32,12 @@ class ServeByDefault(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a configuration that can not be obeyed is one line and exit code 2."""
+        """Run the command; a configuration that can not be obeyed, or a ledger that can not be read, is one line and
+        exit code 2.
+        """
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
+        except (ConfigError, LedgerError) as error:
             raise click.UsageError(str(error)) from None
 
 
@@ -97,6 +100,21 @@ def check(ctx: click.Context, config: str | None, form: str, offline: bool) -> N
     else:
         output.show(found)
     ctx.exit(found.exit_code)
+
+
+@main.command()
+@click.option("--config", "-c", envvar=CONFIG_VARIABLES, help="A LiteLLM config.yaml. Without: the environment.")
+@click.option("--since", metavar="TIME", help="From when on: 7d, 24h, 30m, 2026-11-01, 2026-11-01T09:30:00Z.")
+@click.option("--until", metavar="TIME", help="Until before when, in the same words. Without: now.")
+@click.option("--by", type=click.Choice(GROUPS), help="A row for each. Without: one row.")
+@click.option(
+    "--format", "form", default="table", type=click.Choice(["table", "json", "csv"]), help="For people or programs."
+)
+def usage(config: str | None, since: str | None, until: str | None, by: str | None, form: str) -> None:
+    """Say what was paid and what was saved. Reads the ledger; servers may be running."""
+    from cache_proxy import spending
+
+    spending.show(config, since, until, by, form)
 
 
 @main.command()

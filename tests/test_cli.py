@@ -1,9 +1,12 @@
 """The command: what starts it, what it refuses to start with, and in which words."""
 
+import csv
+import json
 import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,11 @@ from click.testing import CliRunner, Result
 from cache_proxy import __version__
 from cache_proxy.cli import main
 from cache_proxy.errors import ConfigError
+from cache_proxy.ledger.database import Database
+from cache_proxy.receipts import Counts
 from cache_proxy.serving import check_address, serve, store_of, warnings_of
 from cache_proxy.settings import parse
+from tests.ledger.writing import ANNA, JOB, LOCAL, Event, call, post, receipt
 
 SECRET = "sk-hunter2"
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +64,7 @@ def test_the_version() -> None:
 def test_help_names_every_command() -> None:
     ended = invoke("--help")
     assert ended.exit_code == 0
-    assert all(name in ended.output for name in ("serve", "demo", "standin"))
+    assert all(name in ended.output for name in ("serve", "demo", "standin", "usage"))
 
 
 def test_help_of_serve_names_the_options_and_their_defaults() -> None:
@@ -268,3 +274,123 @@ def test_the_real_command_refuses_in_one_line_too(tmp_path: Path) -> None:
     assert ended.stderr.splitlines()[-1].startswith("Error: ")
     assert "litellm_settings" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def ledger_of(folder: Path, *events: Event) -> None:
+    database = Database.in_folder(folder)
+    post(database, *events)
+    database.close()
+
+
+USAGE = ["usage", "--format", "json"]
+
+
+def test_usage_without_a_ledger_says_so_and_makes_none(tmp_path: Path) -> None:
+    for form in ("table", "json", "csv"):
+        ended = invoke("usage", "--format", form)
+        assert ended.exit_code == 0
+        told = f"Nothing has been written yet: there is no ledger in {tmp_path / 'store' / 'ledger.db'}.\n"
+        assert ended.stderr == told
+    assert invoke(*USAGE).stdout == '{"rows":[]}\n'
+    assert not (tmp_path / "store").exists()
+
+
+def test_usage_reads_the_ledger_that_the_configuration_names(tmp_path: Path) -> None:
+    ledger_of(tmp_path / "books", call(10.0, 7))
+    config = written(tmp_path, f"cache_proxy_settings: {{ledger_dir: {tmp_path / 'books'}}}")
+    (row,) = json.loads(invoke(*USAGE, "--config", config).stdout)["rows"]
+    assert (row["tokens_billed"], row["cost_usd"]) == (7, 3.5e-7)
+
+
+def test_usage_of_a_configuration_without_a_ledger_is_one_line(tmp_path: Path) -> None:
+    assert_refused(invoke("usage", "--config", written(tmp_path, "cache_proxy_settings: {ledger: false}")), "ledger")
+
+
+def test_a_ledger_that_can_not_be_read_is_one_line_that_says_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "ledger.db").write_bytes(b"no database at all" * 100)
+    assert_refused(invoke("usage"), str(tmp_path / "store" / "ledger.db"))
+
+
+def test_a_database_that_can_not_be_reached_is_one_line_without_its_password(tmp_path: Path) -> None:
+    config = written(tmp_path, f"general_settings: {{database_url: 'postgresql://me:{SECRET}@127.0.0.1:9/books'}}")
+    assert_refused(invoke("usage", "--config", config), "127.0.0.1:9/books")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--since", "yesterday"], "--since"),
+        (["--until", "2026-02-30"], "--until"),
+        (["--since", "2w", "--until", "3w"], "--since"),
+        (["--since", "9999-12-31"], "--since"),
+    ],
+)
+def test_a_period_that_is_none_is_one_line(options: list[str], word: str) -> None:
+    assert_refused(invoke("usage", *options), word)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "tokens"),
+    [
+        ("1970-01-02", None, 6),
+        (None, "1970-01-02", 1),
+        ("1970-01-02", "1970-01-03", 2),
+        ("1970-01-02T00:00:01Z", "1970-01-03T00:00:01", 4),
+        ("1970-01-02T02:00:00+02:00", "1970-01-03", 2),
+    ],
+)
+def test_a_period_is_from_the_first_moment_until_before_the_second(
+    tmp_path: Path, since: str | None, until: str | None, tokens: int
+) -> None:
+    ledger_of(tmp_path / "store", call(10.0, 1), call(86400.0, 2), call(2 * 86400.0, 4))
+    options = [word for pair in (("--since", since), ("--until", until)) if pair[1] for word in pair if word]
+    (row,) = json.loads(invoke(*USAGE, *options).stdout)["rows"]
+    assert row["tokens_billed"] == tokens
+
+
+def test_the_last_days_are_those_before_now(tmp_path: Path) -> None:
+    now = time.time()
+    ledger_of(tmp_path / "store", call(now - 50 * 3600, 1), call(now - 46 * 3600, 2), call(now - 60, 4))
+    billed = {}
+    for since in ("1w", "2d", "47h", "5m"):
+        (row,) = json.loads(invoke(*USAGE, "--since", since).stdout)["rows"]
+        billed[since] = row["tokens_billed"]
+    assert billed == {"1w": 7, "2d": 6, "47h": 6, "5m": 4}
+
+
+def test_the_table_is_for_people(tmp_path: Path) -> None:
+    ledger_of(
+        tmp_path / "store",
+        call(10.0, 1234567, accounts=[ANNA]),
+        call(10.0, 5, accounts=[JOB], price=None),
+        receipt(10.0, Counts(4, 3, 1), saved=9),
+    )
+    lines = invoke("usage", "--by", "key").stdout.splitlines()
+    told = [" ".join(line.split()) for line in lines if line.strip(" ─")]
+    assert told == [
+        "key requests items hit rate tokens billed saved unsettled cost USD saved USD",
+        "anna's 1 4 75.0% 1,234,567 9 0 0.06172835 0.00000045",
+        "job 0 0 5 0 0 unknown 0",
+        "total 1 4 75.0% 1,234,572 9 0 0.06172835 + unknown 0.00000045",
+    ]
+    assert "(none)" in invoke("usage", "--by", "tag").stdout
+
+
+def test_a_name_speaks_neither_to_the_terminal_nor_to_a_spreadsheet(tmp_path: Path) -> None:
+    ledger_of(tmp_path / "store", *(receipt(10.0, end_user=user, account=LOCAL) for user in ("=1+1", "\x1b[2J", "[b]")))
+    shown = invoke("usage", "--by", "user").stdout
+    assert "\x1b" not in shown
+    assert "[b]" in shown
+    cells = [line.partition(",")[0] for line in invoke("usage", "--by", "user", "--format", "csv").stdout.splitlines()]
+    assert cells[0] == "user"
+    assert sorted(cells[1:]) == ["'=1+1", "[b]", "\N{REPLACEMENT CHARACTER}[2J"]
+
+
+def test_the_csv_has_the_fields_of_the_json_and_nothing_where_a_price_is_unknown(tmp_path: Path) -> None:
+    ledger_of(tmp_path / "store", call(10.0, 5, price=None), call(10.0, 3), receipt(10.0, saved=1))
+    (row,) = csv.DictReader(invoke("usage", "--by", "key", "--format", "csv").stdout.splitlines())
+    (told,) = json.loads(invoke(*USAGE, "--by", "key").stdout)["rows"]
+    assert list(row) == list(told)
+    assert (row["cost_usd"], row["cost_usd_known"], row["tokens_unpriced"]) == ("", "0.00000015", "5")
+    assert (told["cost_usd"], told["saved_usd"], told["key_hash"]) == (None, 5e-8, "a" * 64)

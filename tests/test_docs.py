@@ -11,7 +11,7 @@ import pytest
 from bench.economy.kills import table as kills
 from bench.economy.kills.fleet import STORES
 from cache_proxy.asgi import errors as asgi_errors
-from cache_proxy.asgi import middleware
+from cache_proxy.asgi import middleware, openapi_spend, spend
 from cache_proxy.backends import Backend
 from cache_proxy.backends.contract import random_entries
 from cache_proxy.calls import Account, Call
@@ -53,6 +53,7 @@ def test_every_route_is_on_the_servers_page() -> None:
         *middleware.READINESS,
     ]
     paths += ["/health", "/cache/ping", "/cache/delete", "/cache/flushall", "/openapi.json"]
+    paths += ["/spend/report", "/spend/logs", "/spend/logs/v2"]
     missing = [path for path in paths if f"{path}`" not in page("docs/server.md")]
     assert missing == []
 
@@ -103,7 +104,7 @@ async def test_every_field_of_an_unsettled_calls_line_is_on_the_operations_page(
     assert [name for name in orjson.loads(lines[0]) if f"`{name}`" not in page("docs/operations.md")] == []
 
 
-PAGES = {"demo": "demo", "standin": "demo"}
+PAGES = {"demo": "demo", "standin": "demo", "usage": "usage"}
 """The page of a command, where it is not the server's."""
 
 
@@ -116,6 +117,17 @@ def test_every_command_is_on_its_page_with_its_options_their_words_and_their_var
         assert [word for word in getattr(param.type, "choices", ()) if word not in told] == []
         variables = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
         assert [name for name in variables if f"`{name}`" not in told] == []
+
+
+def test_every_field_of_usage_and_of_a_query_about_it_is_on_its_page() -> None:
+    told = page("docs/usage.md")
+    schemas = openapi_spend.SCHEMAS
+    row = schemas["SpendReport"]["properties"]["rows"]["items"]["properties"]
+    log = schemas["SpendLog"]["properties"]
+    names = [*row, *log, *log["metadata"]["properties"], *spend.REPORT_FIELDS, *spend.LOGS_FIELDS]
+    assert sorted({name for name in names if f"`{name}`" not in told}) == []
+    assert [name for name in schemas["SpendLogs"]["properties"] if f'"{name}"' not in told] == []
+    assert [word for word in spend.GROUPINGS if f"`{word}`" not in told] == []
 
 
 def test_every_variable_of_redis_is_on_the_configuration_page() -> None:

@@ -19,6 +19,7 @@ from cache_proxy.asgi.inner import Caller, Inner, caller
 from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
 from cache_proxy.asgi.refused import Refused
+from cache_proxy.asgi.spend import Spend
 from cache_proxy.calls import Account
 from cache_proxy.errors import CacheProxyError, ConfigError
 from cache_proxy.models import Deployment, Endpoint
@@ -38,7 +39,8 @@ READINESS = ("/health/readiness",)
 POSTS: Mapping[str, tuple[str, ...]] = {"delete": ("/cache/delete",), "flushall": ("/cache/flushall",)}
 GETS: Mapping[str, tuple[str, ...]] = {
     "models": MODELS, "liveness": LIVENESS, "readiness": READINESS, "health": ("/health",), "ping": ("/cache/ping",),
-    "openapi": ("/openapi.json",),
+    "openapi": ("/openapi.json",), "spend_report": ("/spend/report",), "spend_logs": ("/spend/logs",),
+    "spend_logs_v2": ("/spend/logs/v2",),
 }  # fmt: skip
 """What is about ourselves."""
 
@@ -197,6 +199,7 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
     """Every route that is ours, by method and path below ``prefix``; ``beside`` goes before those about ourselves."""
     limit = int(wired.settings.own.max_body_mib * MIB)
     operations = Operations(wired, limit, prefix, beside)
+    spend = Spend(wired)
     handlers: dict[str, Handler] = {
         "embeddings": Inference(wired, Endpoint.EMBEDDINGS, limit),
         "rerank": Inference(wired, Endpoint.RERANK, limit),
@@ -208,6 +211,9 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
         "health": operations.health,
         "ping": operations.ping,
         "openapi": operations.openapi,
+        "spend_report": spend.report,
+        "spend_logs": spend.logs,
+        "spend_logs_v2": spend.paged_logs,
     }
     return {(method, path): handlers[name] for name, method, path in taken(beside)}
 

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from cache_proxy import __version__
+from cache_proxy.asgi import openapi_spend
 from cache_proxy.core.catalog import MODELS, Param
 from cache_proxy.core.numbers import ENCODINGS
 from cache_proxy.core.wire import controls, embeddings, rerank
@@ -57,6 +58,7 @@ def document(prefix: str = "", beside: str = "") -> Schema:
                 "Models": _MODELS,
                 "DeleteRequest": _DELETE,
                 "Ping": _PING,
+                **openapi_spend.SCHEMAS,
                 "Error": _ERROR,
             },
         },
@@ -86,8 +88,21 @@ def _operations() -> Schema:
         "/cache/ping": {"get": _ping()},
         "/cache/delete": _taking(purge, "DeleteRequest"),
         "/cache/flushall": flush,
+        **_spend(),
         "/openapi.json": {"get": _operation("This document.", {"type": "object"}, _GATE)},
     }
+
+
+def _spend() -> Schema:
+    """The ledger's routes, which take a query."""
+    told = {}
+    for path, (summary, good, fields) in openapi_spend.ROUTES.items():
+        described = _operation(summary, good, _GATE)
+        described["responses"] |= {
+            status: _response(words, "Error") for status, words in openapi_spend.FAILURES.items()
+        }
+        told[path] = {"get": {**described, "parameters": openapi_spend.parameters(fields)}}
+    return told
 
 
 def _operation(summary: str, good: str | Schema, failures: Sequence[str]) -> Schema:

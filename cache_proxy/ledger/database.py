@@ -1,18 +1,21 @@
 """The ledger's database: SQLite in a folder, or a PostgreSQL that several hosts share."""
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from cache_proxy.errors import ConfigError, LedgerError
+from cache_proxy.ledger import migrations
 from cache_proxy.ledger.migrations import migrate
 
 try:
@@ -42,10 +45,11 @@ class Database:
     Every one raises ``LedgerError`` where the database can not do its work.
     """
 
-    def __init__(self, engine: Engine, place: str) -> None:
-        """``place`` says where it is, without what a URL may hold besides."""
+    def __init__(self, engine: Engine, place: str, path: Path | None = None) -> None:
+        """``place`` says where it is, without what a URL may hold besides; ``path`` is its file if it is one."""
         self._engine = engine
         self.place = place
+        self._path = path
         self._migrated = False
 
     @classmethod
@@ -63,7 +67,7 @@ class Database:
         event.listen(engine, "do_connect", lambda *_: _make_private(path))
         event.listen(engine, "connect", _set_up)
         event.listen(engine, "begin", _begin)
-        return cls(engine, str(path))
+        return cls(engine, str(path), path)
 
     @classmethod
     def of_postgres(cls, url: str) -> "Database":
@@ -101,8 +105,24 @@ class Database:
         """A transaction that reads one state of the database."""
         with _translated():
             self._migrate()
-            with self._engine.connect().execution_options(reading=True) as connection:
+            with self._reader() as connection:
                 yield connection
+
+    def _reader(self) -> Connection:
+        options: dict[str, Any] = {"reading": True}
+        if self._engine.dialect.name == "postgresql":
+            # By default each statement would see a state of its own.
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return self._engine.connect().execution_options(**options)
+
+    def is_there(self) -> bool:
+        """Whether there is a ledger already. Unlike everything else, this makes none."""
+        with _translated():
+            if self._path is not None and not _is_there(self._path):
+                return False
+            with self._reader() as connection:
+                schema = POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
+                return inspect(connection).has_table(migrations.schema.name, schema=schema)
 
     def open(self) -> None:
         """Make sure that it is there and its schema up to date. Raises ``ConfigError`` for one of a newer version."""
@@ -150,10 +170,27 @@ _WORDS = frozenset(
 )  # fmt: skip
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        # Another user's folder is not one that is not there.
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+_making = Lock()
+
+
 def _make_private(path: Path) -> None:
     """Who spends what is nobody else's business; SQLite gives its other files the rights of this one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    # A file that is there is never opened here: to close it again would end all locks that this process has on it
+    # (sqlite.org/howtocorrupt.html, 2.2), and another one could take the log from under its connections.
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _set_up(connection: Any, _record: object) -> None:

@@ -23,6 +23,7 @@ from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules
 from cache_proxy.wiring.ledger import NOTHING, Watched, build_ledger
 from cache_proxy.wiring.loops import PerLoop
+from cache_proxy.wiring.reading import Reader
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
 
@@ -77,6 +78,7 @@ class Wired:
             _refuse_app(settings)
         self._connect = connect or over_http(settings)
         self._engines = PerLoop(self._begin, _end)
+        self.reader = Reader(settings.ledger) if settings.ledger.enabled else None
         for warning in settings.warnings:
             log.warning("%s", warning)
 
@@ -150,6 +152,8 @@ class Wired:
         without ``open``.
         """
         await self._engines.close()
+        if self.reader is not None:
+            self.reader.close()
         self._lines.flush()
 
 

@@ -37,6 +37,9 @@ CLOSED = [
     ("GET", "/v1/models"),
     ("GET", "/health"),
     ("GET", "/cache/ping"),
+    ("GET", "/spend/report"),
+    ("GET", "/spend/logs"),
+    ("GET", "/spend/logs/v2"),
     ("POST", "/cache/delete"),
     ("POST", "/cache/flushall"),
 ]

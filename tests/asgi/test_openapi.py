@@ -35,6 +35,9 @@ STATUSES = {
     "/cache/delete": GATE | {"404", "413", "415", "422", "503"},
     "/cache/flushall": GATE | {"415", "503"},
     "/openapi.json": GATE,
+    "/spend/report": GATE | {"404", "503"},
+    "/spend/logs": GATE | {"404", "503"},
+    "/spend/logs/v2": GATE | {"404", "503"},
 }
 EMBED: dict[str, Any] = {"model": "jina-embeddings-v3", "input": ["a", "b"], "dimensions": 8}
 RANK: dict[str, Any] = {"model": "jina-reranker-m0", "query": "q", "documents": ["a", "b"]}
@@ -58,6 +61,9 @@ ANSWERED = [
     ("/health", None),
     ("/health/liveliness", None),
     ("/health/readiness", None),
+    ("/spend/report", None),
+    ("/spend/logs", None),
+    ("/spend/logs/v2", None),
 ]
 REFUSED = [("/embeddings", b"{"), ("/rerank", b"{}"), ("/cache/delete", b"{}"), ("/embeddings", b'{"model": "nobody"}')]
 TYPES: Mapping[str, type | tuple[type, ...]] = {

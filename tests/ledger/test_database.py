@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -165,3 +167,22 @@ def test_an_old_sqlite_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     monkeypatch.setattr(module, "SOUND_SQLITE", (99, 0, 0))
     warn_of_old_sqlite()
     assert "install pysqlite3" in caplog.text
+
+
+LOCKED = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # where SQLite has its shared locks
+except OSError:
+    print("locked")
+"""
+
+
+def test_another_connection_leaves_this_process_its_locks_on_the_file(tmp_path: Path) -> None:
+    databases = [Database.in_folder(tmp_path) for _ in range(2)]
+    with databases[0].reading(), databases[1].reading():
+        command = [sys.executable, "-c", LOCKED, str(tmp_path / FILE)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "locked\n"
+    for database in databases:
+        database.close()

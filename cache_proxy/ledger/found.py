@@ -1,0 +1,100 @@
+"""What is read from the ledger, as plain values. The SQL library is not needed to hold them."""
+
+from typing import NamedTuple
+
+GROUPS = ("key", "team", "user", "tag", "model", "endpoint", "day")
+"""What usage is grouped by."""
+
+FAILED = 400
+"""The first status of a request that failed."""
+
+
+class Usage(NamedTuple):
+    """What happened to one key, team, … or on one day. Money is pico-USD.
+
+    ``tokens_billed``, ``cost`` and ``tokens_unsettled`` are told by the calls, the rest by the requests.
+    """
+
+    name: str
+    """Of a key its hash, or where it has none its alias; of a day its date; empty for everything together."""
+    label: str
+    """Of a key the alias it went by last."""
+    requests: int = 0
+    items: int = 0
+    hits: int = 0
+    misses: int = 0
+    duplicates: int = 0
+    joined: int = 0
+    tokens_saved: int = 0
+    saved: int = 0
+    saved_unpriced: int = 0
+    """Saved tokens that are not in ``saved``, for nobody knows their price."""
+    tokens_billed: int = 0
+    cost: int = 0
+    cost_unpriced: int = 0
+    """Billed tokens that are not in ``cost``, for nobody knows their price."""
+    tokens_unsettled: int = 0
+    """The most tokens that calls can have cost of which nobody knows how they ended."""
+
+
+class Filters(NamedTuple):
+    """Which requests are looked for; ``None`` is any. An empty string finds those that have none."""
+
+    since: float | None = None
+    until: float | None = None
+    key_hashes: tuple[str, ...] = ()
+    """Any of these hashes, or ``key_alias``."""
+    key_alias: str | None = None
+    request_id: str | None = None
+    user: str | None = None
+    team: str | None = None
+    end_user: str | None = None
+    tag: str | None = None
+    model: str | None = None
+    """As the caller or as the upstream calls it."""
+    succeeded: bool | None = None
+
+
+class Logged(NamedTuple):
+    """One request, as the ledger has it. Money is pico-USD, ``None`` where the price is unknown; times are seconds."""
+
+    started_at: float
+    latency: float
+    request_id: str
+    key_alias: str
+    key_hash: str
+    team: str
+    user: str
+    end_user: str
+    tags: tuple[str, ...]
+    endpoint: str
+    model_group: str
+    model: str
+    items: int
+    hits: int
+    misses: int
+    duplicates: int
+    joined: int
+    tokens_billed: int
+    tokens_unsettled: int
+    tokens_saved: int
+    cost: int | None
+    saved: int | None
+    status: int
+    cache_status: str
+    cache_key: str | None
+    error: str | None
+    bytes_out: int
+
+
+class Page(NamedTuple):
+    """Some of the requests that were looked for, and how many there are: at least ``total`` where it ``is_capped``."""
+
+    rows: tuple[Logged, ...]
+    total: int = 0
+    is_capped: bool = False
+
+
+def is_tag_ambiguous(tag: str) -> bool:
+    """Whether requests with this tag can not be told from others: it is what stands between two tags."""
+    return tag == ","

@@ -1,0 +1,62 @@
+"""The ledger of a configuration, for those who only read it."""
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from cache_proxy.ledger.found import Filters, Page, Usage
+from cache_proxy.settings import LedgerSettings
+from cache_proxy.wiring.ledger import build_database
+
+if TYPE_CHECKING:
+    from cache_proxy.ledger.database import Database
+
+
+class Reader:
+    """Reads the ledger, and makes none where none was written yet: that is ``None``. Its calls block: they are for
+    threads, and may be made by several at once. They raise ``LedgerError``, and ``ConfigError`` for a ledger that a
+    newer version has written.
+    """
+
+    def __init__(self, settings: LedgerSettings) -> None:
+        """Nothing is opened."""
+        self._settings = settings
+        self._lock = Lock()
+        self._built: Database | None = None
+        self._is_there = False
+
+    def usage(self, by: str | None, since: float | None, until: float | None) -> list[Usage] | None:
+        """See :func:`cache_proxy.ledger.usage.usage`."""
+        # Here and below, for it loads the SQL library.
+        from cache_proxy.ledger.usage import usage
+
+        database = self._written()
+        return None if database is None else usage(database, by, since, until)
+
+    def logs(self, filters: Filters, offset: int, limit: int, *, newest: bool, counted: bool) -> Page | None:
+        """See :func:`cache_proxy.ledger.logs.page`."""
+        from cache_proxy.ledger.logs import page
+
+        database = self._written()
+        return None if database is None else page(database, filters, offset, limit, newest=newest, counted=counted)
+
+    @property
+    def place(self) -> str:
+        """Where the ledger is, without what a URL may hold besides."""
+        return self._database().place
+
+    def close(self) -> None:
+        """Let go of every connection. It may be read again all the same."""
+        with self._lock:
+            if self._built is not None:
+                self._built.close()
+
+    def _database(self) -> "Database":
+        with self._lock:
+            if self._built is None:
+                self._built = build_database(self._settings)
+            return self._built
+
+    def _written(self) -> "Database | None":
+        database = self._database()
+        self._is_there = self._is_there or database.is_there()
+        return database if self._is_there else None
