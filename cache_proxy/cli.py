@@ -1,16 +1,18 @@
 """The command ``cache-proxy``. The work is elsewhere."""
 
+import logging
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, BinaryIO
 
 import click
 
 from cache_proxy import __version__
-from cache_proxy.errors import ConfigError, LedgerError
+from cache_proxy.errors import ConfigError, LedgerError, RequestError, StoreError
 from cache_proxy.ledger.found import GROUPS
 
 DEFAULT_HOST = "127.0.0.1"
@@ -33,12 +35,14 @@ class ServeByDefault(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a configuration that can not be obeyed, or a ledger that can not be read, is one line and
-        exit code 2.
+        exit code 2; a store that is down one line and 1.
         """
         try:
             return super().invoke(ctx)
-        except (ConfigError, LedgerError) as error:
+        except (ConfigError, LedgerError, RequestError) as error:
             raise click.UsageError(str(error)) from None
+        except StoreError as error:
+            raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=ServeByDefault)
@@ -100,6 +104,74 @@ def check(ctx: click.Context, config: str | None, form: str, offline: bool) -> N
     else:
         output.show(found)
     ctx.exit(found.exit_code)
+
+
+def _as_keys(_ctx: click.Context, _param: click.Parameter, words: Sequence[str]) -> list[bytes]:
+    """Keys, as ``x-litellm-cache-key`` gives them."""
+    for word in words:
+        if not re.fullmatch("[0-9a-fA-F]{64}", word):
+            # Not the word itself: it may be a text in the wrong place.
+            raise click.BadParameter("a key is 64 hexadecimal digits; for a text give its request, with --request")
+    return [bytes.fromhex(word) for word in words]
+
+
+@main.group()
+def cache() -> None:
+    """Look at the configured store, or purge it. Every running worker obeys a purge within a second."""
+
+
+@cache.command()
+@click.option("--config", "-c", envvar=CONFIG_VARIABLES, help="A LiteLLM config.yaml. Without: the environment.")
+@click.option("--format", "form", default="text", type=click.Choice(["text", "json"]), help="For people or programs.")
+def stats(config: str | None, form: str) -> None:
+    """Say what the store holds, as far as it knows."""
+    import json
+
+    found = _upkeep().stats(_loaded(config))
+    if form == "json":
+        click.echo(json.dumps(found))
+    else:
+        for name, value in found.items():
+            click.echo(f"{name:<12} {'not known' if value is None else value}")
+
+
+@cache.command()
+@click.option("--config", "-c", envvar=CONFIG_VARIABLES, help="A LiteLLM config.yaml. Without: the environment.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(config: str | None, yes: bool) -> None:
+    """Forget everything of ours in the store, and nothing else."""
+    settings = _loaded(config)
+    if not yes:
+        click.confirm("Forget every answer that is kept? They have to be paid for again.", abort=True, err=True)
+    _upkeep().clear(settings)
+    click.echo("forgotten: everything")
+
+
+@cache.command()
+@click.argument("keys", nargs=-1, metavar="KEY...", callback=_as_keys)
+@click.option("--config", "-c", envvar=CONFIG_VARIABLES, help="A LiteLLM config.yaml. Without: the environment.")
+@click.option("--request", type=click.File("rb"), help="A file with a request's body (- for standard input).")
+def delete(keys: list[bytes], config: str | None, request: BinaryIO | None) -> None:
+    """Forget these entries: by key, 64 hexadecimal digits each, or all that answer one request."""
+    if bool(keys) == (request is not None):
+        raise click.UsageError("give keys, or --request with a file, and not both")
+    settings = _loaded(config)
+    wanted = keys if request is None else _upkeep().keys_of(settings, request.read())
+    click.echo(f"forgotten: {_upkeep().delete(settings, wanted)} of {len(set(wanted))}")
+
+
+def _upkeep() -> ModuleType:
+    from cache_proxy import upkeep
+
+    # What goes wrong is said once, in one line, and not in the log's words before.
+    logging.getLogger("cache_proxy").addHandler(logging.NullHandler())
+    return upkeep
+
+
+def _loaded(config: str | None) -> Any:
+    from cache_proxy.settings import load
+
+    return load(config)
 
 
 @main.command()

@@ -18,6 +18,7 @@ from cache_proxy.asgi.auth import is_loopback
 from cache_proxy.asgi.standalone import CONFIG_VARIABLE
 from cache_proxy.backends.disk_place import check_writable
 from cache_proxy.errors import ConfigError, LedgerError
+from cache_proxy.reporting import seats
 from cache_proxy.reporting.logs import set_up_logging
 from cache_proxy.settings import RedisSettings, Settings, load
 from cache_proxy.wiring import build_store
@@ -59,9 +60,10 @@ def serve(config: str | None, host: str, port: int, workers: int) -> None:
     # A single worker is this process, and tells the warnings of its settings itself.
     for warning in (*(settings.warnings if workers > 1 else ()), *warnings_of(settings, workers)):
         log.warning("%s", warning)
-    uvicorn.run(
-        "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **OPTIONS
-    )
+    with seats.shared(workers):
+        uvicorn.run(
+            "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **OPTIONS
+        )
 
 
 def check_address(settings: Settings, host: str) -> None:

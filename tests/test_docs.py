@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import get_args
 
+import click
 import orjson
 import pytest
 
@@ -21,6 +22,8 @@ from cache_proxy.errors import StoreError
 from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Story
 from cache_proxy.reporting.logs import fields
+from cache_proxy.reporting.measures import MEASURES, OTHER
+from cache_proxy.reporting.metrics import RESULTS, TIMED
 from cache_proxy.reporting.unsettled import UnsettledLog
 from cache_proxy.settings import OwnSettings, redis
 from cache_proxy.settings.caching import TYPES
@@ -52,7 +55,7 @@ def test_every_route_is_on_the_servers_page() -> None:
         *middleware.LIVENESS,
         *middleware.READINESS,
     ]
-    paths += ["/health", "/cache/ping", "/cache/delete", "/cache/flushall", "/openapi.json"]
+    paths += ["/health", "/cache/ping", "/cache/stats", "/cache/delete", "/cache/flushall", "/metrics", "/openapi.json"]
     paths += ["/spend/report", "/spend/logs", "/spend/logs/v2"]
     missing = [path for path in paths if f"{path}`" not in page("docs/server.md")]
     assert missing == []
@@ -92,7 +95,14 @@ def test_every_cache_control_is_on_the_servers_page() -> None:
 
 def test_every_field_of_the_log_line_is_on_the_operations_page() -> None:
     receipt = Story(
-        "id", "embeddings", Account("master"), 0.0, outcome_unknown=1, tokens_unsettled=1, user="u", tags=("t",)
+        "id",
+        "embeddings",
+        Account("master", "", "t", "u"),
+        0.0,
+        outcome_unknown=1,
+        tokens_unsettled=1,
+        user="u",
+        tags=("t",),
     ).end(status=200, latency=0.1, bytes_out=1, error="internal")
     assert [name for name in fields(receipt) if f"`{name}`" not in page("docs/operations.md")] == []
 
@@ -108,11 +118,18 @@ PAGES = {"demo": "demo", "standin": "demo", "usage": "usage"}
 """The page of a command, where it is not the server's."""
 
 
-@pytest.mark.parametrize("command", main.commands)
+def commands() -> dict[str, click.Command]:
+    """Every command by all its words."""
+    found = dict(main.commands)
+    groups = {name: group.commands for name, group in found.items() if isinstance(group, click.Group)}
+    return found | {f"{name} {word}": command for name, words in groups.items() for word, command in words.items()}
+
+
+@pytest.mark.parametrize("command", commands())
 def test_every_command_is_on_its_page_with_its_options_their_words_and_their_variables(command: str) -> None:
     told = page(f"docs/{PAGES.get(command, 'server')}.md")
     assert re.search(rf"cache-proxy {command}\b", told)
-    for param in main.commands[command].params:
+    for param in commands()[command].params:
         assert [option for option in param.opts if option.startswith("--") and option not in told] == []
         assert [word for word in getattr(param.type, "choices", ()) if word not in told] == []
         variables = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
@@ -128,6 +145,22 @@ def test_every_field_of_usage_and_of_a_query_about_it_is_on_its_page() -> None:
     assert sorted({name for name in names if f"`{name}`" not in told}) == []
     assert [name for name in schemas["SpendLogs"]["properties"] if f'"{name}"' not in told] == []
     assert [word for word in spend.GROUPINGS if f"`{word}`" not in told] == []
+
+
+def test_the_table_of_metrics_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| `cache_proxy_(\w+)` \| (\w+) \| (.*?) \| (.+) \|$", page("docs/metrics.md"), re.MULTILINE)
+    written = [(name, kind, tuple(re.findall(r"`(\w+)`", labels)), told) for name, kind, labels, told in rows]
+    kinds = {"told": "gauge"}
+    assert written == [(one.name, kinds.get(one.kind, one.kind), tuple(one.labels), one.help) for one in MEASURES]
+
+
+def test_every_label_and_its_fixed_words_are_on_the_page_of_metrics() -> None:
+    told = page("docs/metrics.md")
+    labels = {label for one in MEASURES for label in one.labels}
+    words = [*RESULTS, OTHER, *(word for found in TIMED.values() for word in found)]
+    assert [label for label in sorted(labels) if f"| `{label}` |" not in told] == []
+    assert [word for word in words if f"`{word}`" not in told] == []
+    assert set(re.findall(r"cache_proxy_(\w+?)(?:_bucket)?\b", told)) <= {one.name for one in MEASURES}
 
 
 def test_every_variable_of_redis_is_on_the_configuration_page() -> None:

@@ -29,9 +29,17 @@ class Inference:
         self._wired = wired
         self._endpoint = endpoint
         self._body_limit = body_limit
+        self._under_way = wired.measuring.under_way(endpoint)
 
     async def __call__(self, exchange: Exchange, account: Account) -> None:
         """Answer, and record the receipt whatever happens."""
+        self._under_way.inc()
+        try:
+            await self._serve(exchange, account)
+        finally:
+            self._under_way.dec()
+
+    async def _serve(self, exchange: Exchange, account: Account) -> None:
         began = time.perf_counter()
         story = Story(exchange.request_id, self._endpoint.value, account, time.time())
         try:

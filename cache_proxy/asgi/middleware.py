@@ -39,8 +39,8 @@ READINESS = ("/health/readiness",)
 POSTS: Mapping[str, tuple[str, ...]] = {"delete": ("/cache/delete",), "flushall": ("/cache/flushall",)}
 GETS: Mapping[str, tuple[str, ...]] = {
     "models": MODELS, "liveness": LIVENESS, "readiness": READINESS, "health": ("/health",), "ping": ("/cache/ping",),
-    "openapi": ("/openapi.json",), "spend_report": ("/spend/report",), "spend_logs": ("/spend/logs",),
-    "spend_logs_v2": ("/spend/logs/v2",),
+    "stats": ("/cache/stats",), "metrics": ("/metrics",), "openapi": ("/openapi.json",),
+    "spend_report": ("/spend/report",), "spend_logs": ("/spend/logs",), "spend_logs_v2": ("/spend/logs/v2",),
 }  # fmt: skip
 """What is about ourselves."""
 
@@ -210,6 +210,8 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
         "readiness": operations.readiness,
         "health": operations.health,
         "ping": operations.ping,
+        "stats": operations.stats,
+        "metrics": operations.metrics,
         "openapi": operations.openapi,
         "spend_report": spend.report,
         "spend_logs": spend.logs,

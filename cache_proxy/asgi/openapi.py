@@ -24,7 +24,7 @@ _FAILURES = {
     "429": "The upstream's limits, or ours for the model.",
     "500": "A fault of ours; the log has it under the request's id.",
     "502": "The upstream could not be reached, or its answer makes no sense.",
-    "503": "The store can not be reached.",
+    "503": "What is asked about can not be reached, or is not there.",
     "504": "The upstream took too long; or only-if-cached was asked and something is missing.",
 }
 _GATE = ("400", "401", "403", "500")
@@ -59,6 +59,7 @@ def document(prefix: str = "", beside: str = "") -> Schema:
                 "DeleteRequest": _DELETE,
                 "Ping": _PING,
                 **openapi_spend.SCHEMAS,
+                "Stats": _STATS,
                 "Error": _ERROR,
             },
         },
@@ -86,6 +87,8 @@ def _operations() -> Schema:
         "/health/readiness": {"get": _probe("Ready for requests.", {"type": "object"})},
         "/health": {"get": _operation("The state of store and deployments.", {"type": "object"}, _GATE)},
         "/cache/ping": {"get": _ping()},
+        "/cache/stats": {"get": _operation("What the store holds, and what this worker made of it.", "Stats", _GATE)},
+        "/metrics": {"get": _metrics()},
         "/cache/delete": _taking(purge, "DeleteRequest"),
         "/cache/flushall": flush,
         **_spend(),
@@ -122,6 +125,12 @@ def _ping() -> Schema:
     ping = _operation("Whether the store takes and gives.", "Ping", _GATE)
     ping["responses"]["503"] = _response(_FAILURES["503"], "Ping")
     return ping
+
+
+def _metrics() -> Schema:
+    metrics = _operation("Everything that is counted, for Prometheus.", _TEXT, (*_GATE, "503"))
+    metrics["responses"]["200"]["content"] = {"text/plain": {"schema": _TEXT}}
+    return metrics
 
 
 def _taking(path: Schema, name: str) -> Schema:
@@ -216,6 +225,24 @@ _PING: Schema = _object(
     cache_type=_TEXT,
     status={"enum": ["healthy", "unhealthy"]},
     ping_response={"type": "boolean"},
+)
+_KNOWN = {"type": ["integer", "null"], "minimum": 0, "description": "null where it is not known."}
+_HELD: Schema = {
+    **_object(entries=_KNOWN, bytes=_KNOWN, limit_bytes=_KNOWN, evicted=_KNOWN),
+    "type": ["object", "null"],
+}
+_COUNTS: Schema = {"type": "object", "additionalProperties": _COUNT}
+_STATS: Schema = _object(
+    {
+        "breaker": {"type": "object", "description": "The store's, and those of its leases and counters."},
+        "failures": {**_COUNTS, "description": "Calls on the store that failed, by kind."},
+        "leases": {**_COUNTS, "description": "Keys for which they did not do what they are for."},
+    },
+    cache_type=_TEXT,
+    status={"enum": ["healthy", "degraded"]},
+    store=_HELD,
+    memory=_HELD,
+    worker=_object(since=_TEXT, requests=_COUNT, hits=_COUNT, misses=_COUNT, duplicates=_COUNT, joined=_COUNT),
 )
 _ERROR: Schema = {
     "description": "Our own errors. An upstream's come in the upstream's shape.",

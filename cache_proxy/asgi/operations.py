@@ -7,15 +7,16 @@ from typing import Any
 import orjson
 
 from cache_proxy import __version__
+from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.openapi import document
-from cache_proxy.backends import GuardedBackend, TieredBackend
 from cache_proxy.calls import Account
 from cache_proxy.core.wire.fields import check_type, parse_body
 from cache_proxy.engine import Engine
 from cache_proxy.errors import RequestError, StoreError
 from cache_proxy.models import Json, Key
 from cache_proxy.wiring import Wired
+from cache_proxy.wiring.readings import guard_of, stats
 
 log = logging.getLogger("cache_proxy")
 
@@ -83,6 +84,24 @@ class Operations:
             return
         await _json(exchange, {**told, "status": "healthy", "ping_response": True})
 
+    async def stats(self, exchange: Exchange, _account: Account) -> None:
+        """What the store holds, and what this worker has made of it since it started."""
+        engine = await self._wired.open()
+        told = {**self._store_state(engine), **await stats(engine.means.store)}
+        await _json(exchange, {"cache_type": told.pop("type"), **told, "worker": self._wired.tally.told()})
+
+    async def metrics(self, exchange: Exchange, _account: Account) -> None:
+        """Everything that is counted, for Prometheus."""
+        text = await self._wired.measuring.text(await self._wired.open())
+        if text is None:
+            raise HTTPError(
+                503,
+                "There are no metrics: PROMETHEUS_MULTIPROC_DIR names a folder that can not be used.",
+                kind="server_error",
+                code="metrics_unavailable",
+            )
+        await exchange.reply(200, text, content_type=b"text/plain; version=0.0.4; charset=utf-8")
+
     async def delete(self, exchange: Exchange, account: Account) -> None:
         """Forget entries: by key, or all that answer one request."""
         engine = await self._wired.open()
@@ -112,15 +131,20 @@ class Operations:
         return {"status": "degraded" if ledger.ailing else "healthy", "missing": dict(ledger.missing)}
 
     def _store_state(self, engine: Engine) -> dict[str, Any]:
-        store = engine.means.store
-        inner = store.lower if isinstance(store, TieredBackend) else store
+        guarded = guard_of(engine.means.store)
         if not self._wired.settings.cache.enabled:
             return {"type": "off", "status": "healthy"}
-        if not isinstance(inner, GuardedBackend):
-            return {"type": inner.name, "status": "healthy"}
-        status = "degraded" if inner.ailing else "healthy"
-        failures, leases = dict(inner.failures), dict(engine.means.claims.counts)
-        return {"type": inner.name, "status": status, "breaker": inner.state, "failures": failures, "leases": leases}
+        if guarded is None:
+            return {"type": engine.means.store.name, "status": "healthy"}
+        status = "degraded" if guarded.ailing else "healthy"
+        failures, leases = dict(guarded.failures), dict(engine.means.claims.counts)
+        return {
+            "type": guarded.name,
+            "status": status,
+            "breaker": guarded.state,
+            "failures": failures,
+            "leases": leases,
+        }
 
 
 async def _json(exchange: Exchange, value: Json, status: int = 200) -> None:

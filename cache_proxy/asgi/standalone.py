@@ -76,8 +76,12 @@ def build(settings: Settings) -> ASGIApp:
 
 def create_app() -> ASGIApp:
     """The app of a worker process: configured by the file that ``CACHE_PROXY_CONFIG`` names, or the environment."""
+    # Here, for it loads the client of Prometheus.
+    from cache_proxy.reporting.metrics import take_seat
+
     settings = load(os.environ.get(CONFIG_VARIABLE) or None)
     set_up_logging(settings.own.log_level)
+    take_seat()
     if multiprocessing.parent_process() is not None:
         # One of several: `serve` has warned already, once for all of them.
         settings = replace(settings, warnings=())

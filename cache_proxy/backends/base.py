@@ -18,6 +18,15 @@ Key = bytes
 Value = bytes
 
 
+class Occupancy(NamedTuple):
+    """What a store holds. ``None`` stands for what it can not say at once."""
+
+    entries: int | None = None
+    bytes: int | None = None
+    limit: int | None = None
+    """Bytes that it keeps within."""
+
+
 class Backend(ABC):
     """The contract every store keeps, and ``contract.StoreContract`` holds them to.
 
@@ -88,6 +97,17 @@ class Backend(ABC):
     @abstractmethod
     async def ping(self) -> None:
         """Return if the store can be reached and would take a value; raise ``StoreError`` otherwise."""
+
+    async def occupancy(self) -> Occupancy:
+        """What is held, as far as the store can say without looking at every entry. Asked now and then, for people and
+        graphs. A plain store need not know.
+        """
+        return Occupancy()
+
+    @property
+    def evicted(self) -> int | None:
+        """How many entries this object has let go of to make room; ``None`` where a store does not know."""
+        return None
 
     @property
     def leases(self) -> "Leases | None":

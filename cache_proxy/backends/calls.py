@@ -6,11 +6,13 @@ store raises, and an answer that breaks the contract, is a ``StoreError`` to who
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from cache_proxy import lasting
+from cache_proxy.backends.base import Key, Value
 from cache_proxy.errors import ConfigError, StoreError
 
 log = logging.getLogger("cache_proxy.store")
@@ -24,11 +26,12 @@ class Unsound(Exception):
 
 class Calls:
     """The calls on the store of this ``name``. ``failures`` counts by what was called: ``<what>_refused``, and
-    ``<what>_timeout``.
+    ``<what>_timeout``. ``timed`` hears how many seconds each took for whom it was made; it must not raise.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, timed: Callable[[str, float], None] | None = None) -> None:
         self.name = name
+        self.timed = timed or _unheard
         self.failures: Counter[str] = Counter()
         self._told: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -60,6 +63,14 @@ class Calls:
         """The result of ``task``; ``StoreError`` if it failed or is not there in time (it goes on then)."""
         await asyncio.wait({task}, timeout=deadline)
         return self.outcome(task, what)
+
+    async def timely(self, deadline: float, task: "asyncio.Task[T]", what: str) -> T:
+        """As :meth:`within`, and tell how long it took."""
+        began = time.perf_counter()
+        try:
+            return await self.within(deadline, task, what)
+        finally:
+            self.timed(what, time.perf_counter() - began)
 
     def outcome(self, task: "asyncio.Task[T]", what: str) -> T:
         """The result of ``task``; ``StoreError`` if it failed or is not there yet (it goes on then)."""
@@ -95,6 +106,10 @@ class Calls:
         await end(self._tasks, patience)
 
 
+def _unheard(_what: str, _seconds: float) -> None:
+    pass
+
+
 async def end(tasks: Set[asyncio.Task[Any]], patience: float) -> None:
     """Cancel these, and wait for so many seconds at most for them to end."""
     for task in (left := set(tasks)):
@@ -106,3 +121,12 @@ async def end(tasks: Set[asyncio.Task[Any]], patience: float) -> None:
 async def _called(work: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
     # In the task already: a store whose verb is no coroutine function fails here, not in its caller.
     return await work(*args)
+
+
+def sound(found: Mapping[Key, Value], keys: Sequence[Key]) -> Mapping[Key, Value]:
+    """The same, if it is what ``get_many`` may give. Raises ``Unsound``."""
+    if not isinstance(found, Mapping) or not set(map(type, found.values())) <= {bytes}:
+        raise Unsound("get_many gave something else than bytes under keys")
+    if not found.keys() <= set(keys):
+        raise Unsound("get_many gave keys that it was not asked for")
+    return found

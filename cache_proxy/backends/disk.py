@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from cache_proxy.backends.base import Backend, Counters, Key, Leases, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Occupancy, Value
 from cache_proxy.backends.disk_bounds import Bounds, room_of
 from cache_proxy.backends.disk_counters import DiskCounters
 from cache_proxy.backends.disk_fence import FencedCache
@@ -87,6 +87,7 @@ class DiskBackend(Backend):
         self._tidying: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._evicted = 0
         self._clock = clock
         self._patience = write_patience * SHARE
         self._leases = DiskLeases(self._read, self._share, clock, max(self._patience, _LEAST_SHARE))
@@ -143,8 +144,8 @@ class DiskBackend(Backend):
             self._file.drop_aside()
         # A bound that was lowered is reached step by step, not in one write.
         goal = max(self._file.room() - needed, in_use - 2 * needed)
-        while cache.bytes_in_use() > goal and cache.evict(goal):
-            pass
+        while cache.bytes_in_use() > goal and (gone := cache.evict(goal)):
+            self._evicted += gone
 
     async def delete_many(self, keys: Sequence[Key]) -> int:
         distinct, rows = list(dict.fromkeys(keys)), self._file.bounds.rows
@@ -165,6 +166,15 @@ class DiskBackend(Backend):
     def counters(self) -> Counters:
         return self._counters
 
+    async def occupancy(self) -> Occupancy:
+        """By the store's own counters; bytes are those of the pages in use."""
+        entries, in_use = await self.size()
+        return Occupancy(entries, in_use, self._file.bounds.whole)
+
+    @property
+    def evicted(self) -> int:
+        return self._evicted
+
     async def size(self) -> tuple[int, int]:
         """How many entries are held, and the bytes of the pages in use."""
         return await self._read(_size)
@@ -183,8 +193,15 @@ class DiskBackend(Backend):
             pass
         bounds = self._file.bounds
         if await self._read(_in_use) > bounds.tidy_from:
-            while await self._write(_evict, bounds):
+            while await self._write(self._evict, bounds):
                 pass
+
+    def _evict(self, cache: FencedCache, bounds: Bounds) -> bool:
+        with cache.writing():
+            gone = cache.evict(bounds.tidy_to)
+            more = gone > 0 and cache.bytes_in_use() > bounds.tidy_to
+        self._evicted += gone
+        return cache.give_back_pages(bounds.goal) or more
 
     async def close(self) -> None:
         tidying, self._tidying = self._tidying, None
@@ -283,14 +300,8 @@ def _in_use(cache: FencedCache) -> int:
     return cache.bytes_in_use()
 
 
-def _evict(cache: FencedCache, bounds: Bounds) -> bool:
-    with cache.writing():
-        more = cache.evict(bounds.tidy_to)
-    return cache.give_back_pages(bounds.goal) or more
-
-
 def _size(cache: FencedCache) -> tuple[int, int]:
-    return cache.number("SELECT COUNT(*) FROM Cache"), cache.bytes_in_use()
+    return cache.rows_in_use(), cache.bytes_in_use()
 
 
 def _write_and_forget(cache: FencedCache) -> None:

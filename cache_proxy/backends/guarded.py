@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from cache_proxy.backends.base import Backend, Counters, Key, Leases, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Occupancy, Value
 from cache_proxy.backends.breaker import Breaker, State
-from cache_proxy.backends.calls import Calls, Unsound, end
+from cache_proxy.backends.calls import Calls, Unsound, end, sound
 from cache_proxy.backends.guarded_leases import Gate, GuardedCounters, GuardedLeases
 from cache_proxy.errors import ConfigError, PartialAnswer, StoreError
 
@@ -38,8 +38,6 @@ _WRITES_SHARE = 0.75
 _HANGING_PROBES = 8
 """So many questions of probes may be without an answer at a time."""
 
-_BYTES = {bytes}
-
 
 class GuardedBackend(Backend):
     """``inner``, failing open: look-ups never raise and never take longer than ``read_deadline`` seconds.
@@ -52,16 +50,17 @@ class GuardedBackend(Backend):
       says so.
     - ``delete_many``, ``clear``: ``StoreError`` on failure, for a purge that failed must not claim success;
       they have ``purge_deadline`` seconds.
-    - ``ping``: ``StoreError`` on failure, after ``read_deadline`` seconds at most.
+    - ``ping``, ``occupancy``: ``StoreError`` on failure, after ``read_deadline`` seconds at most.
     - ``leases``, ``counters``: ``StoreError`` on failure, within ``write_deadline`` seconds; see ``guarded_leases``.
     - ``open``: raises ``ConfigError`` alone; a store that can not be opened is opened by a later probe.
     - ``close``: never raises, and takes ``write_deadline`` seconds at most.
 
     ``name`` is for logs and ``/health``, the inner store's own if left out. ``pending_bytes`` bounds the keys and
-    values of writes under way; what would go beyond it is not written. ``state`` is the breaker's, ``failures``
-    counts by kind: ``read_refused``, ``read_timeout``, ``write_refused``, ``write_timeout``, ``write_dropped``,
-    ``purge_refused``, ``purge_timeout``, ``ping_refused``, ``ping_timeout``, ``lease_refused``, ``lease_timeout``,
-    ``counter_refused``, ``counter_timeout``.
+    values of writes under way; what would go beyond it is not written. ``timed`` hears how many seconds each ``read``,
+    ``write``, ``purge``, ``lease`` and ``counter`` took. ``state`` is the breaker's, ``failures`` counts by kind:
+    ``read_refused``, ``read_timeout``, ``write_refused``, ``write_timeout``, ``write_dropped``, ``purge_refused``,
+    ``purge_timeout``, ``ping_refused``, ``ping_timeout``, ``lease_refused``, ``lease_timeout``, ``counter_refused``,
+    ``counter_timeout``.
     """
 
     def __init__(
@@ -78,10 +77,11 @@ class GuardedBackend(Backend):
         probe_at_most: float = 10.0,
         pending_bytes: int = 64 * 2**20,
         clock: Callable[[], float] = time.monotonic,
+        timed: Callable[[str, float], None] | None = None,
     ) -> None:
         self.inner = inner
         self.name = inner.name if name is None else name
-        self._calls = Calls(self.name)
+        self._calls = Calls(self.name, timed)
         self.failures = self._calls.failures
         self._read_deadline = read_deadline
         self._write_deadline = write_deadline
@@ -101,7 +101,7 @@ class GuardedBackend(Backend):
             clock=clock,
         )
         self._breaker = self._new_breaker(self.name)
-        self._others: list[Breaker] = []
+        self._others: dict[str, Breaker] = {}
         self._leases: GuardedLeases | None = None
         self._counters: GuardedCounters | None = None
 
@@ -109,6 +109,11 @@ class GuardedBackend(Backend):
     def state(self) -> State:
         """``closed`` (in use), ``open`` (being left alone) or ``half-open`` (a probe is under way)."""
         return self._breaker.state
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """The state of every breaker there is: the ``store``'s, and those of its ``leases`` and ``counters``."""
+        return {"store": self.state, **{of: breaker.state for of, breaker in self._others.items()}}
 
     @property
     def ailing(self) -> bool:
@@ -120,7 +125,7 @@ class GuardedBackend(Backend):
         return False
 
     async def open(self) -> None:
-        for breaker in (self._breaker, *self._others):
+        for breaker in (self._breaker, *self._others.values()):
             breaker.reset()
         opening = self._calls.start(self._open_inner)
         try:
@@ -158,7 +163,7 @@ class GuardedBackend(Backend):
             raise StoreError(f"the {self.name} store is being left alone after failures", refused=True)
         began_at = self._clock()
         try:
-            found = await self._calls.within(self._read_deadline, self._calls.start(self._read, keys), "read")
+            found = await self._calls.timely(self._read_deadline, self._calls.start(self._read, keys), "read")
         except PartialAnswer:
             # Its servers are left alone one by one, by the store itself: the breaker would leave all of them alone.
             raise
@@ -170,9 +175,9 @@ class GuardedBackend(Backend):
 
     async def _read(self, keys: Sequence[Key]) -> Mapping[Key, Value]:
         try:
-            return _sound(await self.inner.get_many(keys), keys)
+            return sound(await self.inner.get_many(keys), keys)
         except PartialAnswer as partial:
-            _sound(partial.found, keys)
+            sound(partial.found, keys)
             raise
 
     async def set_many(self, entries: Mapping[Key, Value], ttl: float | None = None) -> bool:
@@ -191,7 +196,7 @@ class GuardedBackend(Backend):
         self._pending += weight
         task.add_done_callback(lambda task: self._written(task, weight))
         try:
-            stored = await self._calls.within(self._write_deadline, task, "write")
+            stored = await self._calls.timely(self._write_deadline, task, "write")
         except StoreError as error:
             self._late_writes += not error.refused
             raise
@@ -205,7 +210,7 @@ class GuardedBackend(Backend):
             self._breaker.heard_of()
 
     async def delete_many(self, keys: Sequence[Key]) -> int:
-        return await self._calls.within(self._purge_deadline, self._calls.start(self._delete, keys), "purge")
+        return await self._calls.timely(self._purge_deadline, self._calls.start(self._delete, keys), "purge")
 
     async def _delete(self, keys: Sequence[Key]) -> int:
         count = await self.inner.delete_many(keys)
@@ -214,10 +219,25 @@ class GuardedBackend(Backend):
         return count
 
     async def clear(self) -> None:
-        await self._calls.within(self._purge_deadline, self._calls.start(self.inner.clear), "purge")
+        await self._calls.timely(self._purge_deadline, self._calls.start(self.inner.clear), "purge")
 
     async def ping(self) -> None:
         await self._calls.within(self._read_deadline, self._calls.start(self.inner.ping), "ping")
+
+    async def occupancy(self) -> Occupancy:
+        return await self._calls.within(self._read_deadline, self._calls.start(self._occupancy), "ping")
+
+    async def _occupancy(self) -> Occupancy:
+        held = await self.inner.occupancy()
+        if not isinstance(held, Occupancy) or not all(number is None or type(number) is int for number in held):
+            raise Unsound("occupancy gave something else than numbers")
+        return held
+
+    @property
+    def evicted(self) -> int | None:
+        with suppress(Exception):
+            return None if (count := self.inner.evicted) is None else int(count)
+        return None
 
     @property
     def leases(self) -> GuardedLeases | None:
@@ -225,7 +245,7 @@ class GuardedBackend(Backend):
             # Somebody else's store may well have something of its own under this name, or fail to say what.
             with suppress(Exception):
                 if isinstance(inner := self.inner.leases, Leases):
-                    self._leases = GuardedLeases(inner, self._gate("lease", f"{self.name}.leases"))
+                    self._leases = GuardedLeases(inner, self._gate("lease", "leases"))
         return self._leases
 
     @property
@@ -233,12 +253,11 @@ class GuardedBackend(Backend):
         if self._counters is None:
             with suppress(Exception):
                 if isinstance(inner := self.inner.counters, Counters):
-                    self._counters = GuardedCounters(inner, self._gate("counter", f"{self.name}.counters"))
+                    self._counters = GuardedCounters(inner, self._gate("counter", "counters"))
         return self._counters
 
-    def _gate(self, what: str, name: str) -> Gate:
-        breaker = self._new_breaker(name)
-        self._others.append(breaker)
+    def _gate(self, what: str, of: str) -> Gate:
+        breaker = self._others[of] = self._new_breaker(f"{self.name}.{of}")
         return Gate(
             what,
             self._calls,
@@ -289,12 +308,3 @@ class GuardedBackend(Backend):
         if not self._opened:
             await self._open_inner()
         await self._read([PROBE])
-
-
-def _sound(found: Mapping[Key, Value], keys: Sequence[Key]) -> Mapping[Key, Value]:
-    """The same, if it is what ``get_many`` may give. Raises ``Unsound``."""
-    if not isinstance(found, Mapping) or not set(map(type, found.values())) <= _BYTES:
-        raise Unsound("get_many gave something else than bytes under keys")
-    if not found.keys() <= set(keys):
-        raise Unsound("get_many gave keys that it was not asked for")
-    return found

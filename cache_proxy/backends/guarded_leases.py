@@ -65,7 +65,7 @@ class Gate:
         """
         if not self._is_open:
             raise self._left_alone()
-        return await self._calls.within(self._deadline, self._calls.start_lasting(work, *args), self._what)
+        return await self._calls.timely(self._deadline, self._calls.start_lasting(work, *args), self._what)
 
     @property
     def _is_open(self) -> bool:
@@ -83,6 +83,8 @@ class Gate:
         except StoreError as error:
             self._breaker.failed(refused=error.refused, began_at=began_at, said=str(error))
             raise
+        finally:
+            self._calls.timed(self._what, self._clock() - began_at)
         self._breaker.succeeded()
         return answer
 

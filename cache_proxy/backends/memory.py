@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
-from cache_proxy.backends.base import Backend, Key, Value
+from cache_proxy.backends.base import Backend, Key, Occupancy, Value
 
 ENTRY_OVERHEAD = 180
 """Bytes an entry costs beside its key and value: two object heads, the slot and the link (measured on CPython
@@ -24,6 +24,7 @@ class MemoryBackend(Backend):
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self._evicted = 0
         self._entries: OrderedDict[Key, Value] = OrderedDict()
         self._bytes = 0
 
@@ -49,6 +50,7 @@ class MemoryBackend(Backend):
         while self._bytes > self.max_bytes:
             key, value = self._entries.popitem(last=False)
             self._bytes -= _cost(key, value)
+            self._evicted += 1
 
     def hold_absent(self, entries: Mapping[Key, Value]) -> None:
         """Hold those of these values whose keys hold nothing yet."""
@@ -85,6 +87,18 @@ class MemoryBackend(Backend):
 
     async def ping(self) -> None:
         return None
+
+    @property
+    def occupied(self) -> Occupancy:
+        """What is held, their overhead included; :meth:`occupancy` without ``async``."""
+        return Occupancy(len(self._entries), self._bytes, self.max_bytes)
+
+    async def occupancy(self) -> Occupancy:
+        return self.occupied
+
+    @property
+    def evicted(self) -> int:
+        return self._evicted
 
     async def size(self) -> tuple[int, int]:
         """How many entries are held, and their bytes with all overhead."""

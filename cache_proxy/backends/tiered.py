@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from cache_proxy.backends.base import Backend, Counters, Key, Leases, Value
+from cache_proxy.backends.base import Backend, Counters, Key, Leases, Occupancy, Value
 from cache_proxy.backends.memory import MemoryBackend
 from cache_proxy.errors import StoreError
 
@@ -111,6 +111,13 @@ class TieredBackend(Backend):
 
     async def ping(self) -> None:
         await self.lower.ping()
+
+    async def occupancy(self) -> Occupancy:
+        return await self.lower.occupancy()
+
+    @property
+    def evicted(self) -> int | None:
+        return self.lower.evicted
 
     @property
     def leases(self) -> Leases | None:

@@ -30,10 +30,19 @@ class SqlLedger:
     """
 
     def __init__(
-        self, database: Database, *, refusing: bool = True, days: int = 0, now: Callable[[], float] = time.time
+        self,
+        database: Database,
+        *,
+        refusing: bool = True,
+        days: int = 0,
+        now: Callable[[], float] = time.time,
+        timed: Callable[[str, float], None] | None = None,
     ) -> None:
-        """Single calls and requests are kept for ``days``; 0: for good."""
+        """Single calls and requests are kept for ``days``; 0: for good. ``timed`` hears how long each commit took (see
+        ``Writer``).
+        """
         self._database = database
+        self._timed = timed
         self._days = days
         self._pruning: asyncio.Task[None] | None = None
         self._refusing = refusing
@@ -43,7 +52,7 @@ class SqlLedger:
 
     def open(self) -> None:
         """Begin to write, from the running event loop on."""
-        self._writer = Writer(self._database, refusing=self._refusing)
+        self._writer = Writer(self._database, refusing=self._refusing, timed=self._timed)
         if self._days:
             self._pruning = lasting.start(self._prune())
 

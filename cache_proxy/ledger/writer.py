@@ -42,14 +42,23 @@ Waiter = asyncio.Future[None]
 class Writer:
     """Writes for one event loop. ``missing`` counts the notes that were given up."""
 
-    def __init__(self, database: Database, *, refusing: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        refusing: bool,
+        clock: Callable[[], float] = time.monotonic,
+        timed: Callable[[str, float], None] | None = None,
+    ) -> None:
         """``refusing``: an intent that can not be written at once fails with ``LedgerUnavailable``; otherwise it counts
-        as good, and is written when the database is back.
+        as good, and is written when the database is back. ``timed`` hears, in the thread, of each commit whether it was
+        ``written`` or ``failed``, and how many seconds that took; it must not raise.
         """
         self.missing: Counter[str] = Counter()
         self._database = database
         self._refusing = refusing
         self._clock = clock
+        self._timed = timed or (lambda *_: None)
         self._name = os.urandom(8).hex()
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
@@ -135,7 +144,7 @@ class Writer:
         """Write these, however often that must be tried."""
         batch = Batch(os.urandom(8).hex(), [note for note, _ in taken])
         pause = SHORTEST_PAUSE
-        while not self._is_written(batch):
+        while not self._is_committed(batch):
             self._tell(taken, failed=True)
             if self._clock() >= self._end_at:
                 self._miss(batch.notes)
@@ -143,6 +152,12 @@ class Writer:
             time.sleep(max(0.0, min(pause, self._end_at - self._clock())))
             pause = min(2 * pause, LONGEST_PAUSE)
         self._tell(taken, failed=False)
+
+    def _is_committed(self, batch: Batch) -> bool:
+        began_at = self._clock()
+        written = self._is_written(batch)
+        self._timed("written" if written else "failed", self._clock() - began_at)
+        return written
 
     def _is_written(self, batch: Batch) -> bool:
         self._began_at = self._clock()

@@ -57,8 +57,8 @@ def fields(receipt: Receipt) -> dict[str, Any]:
     return line
 
 
-_SOMETIMES = ("outcome_unknown", "tokens_unsettled", "error", "user", "tags")
-_sometimes = attrgetter(*_SOMETIMES)
+_SOMETIMES = ("outcome_unknown", "tokens_unsettled", "error", "team", "key_user", "user", "tags")
+_sometimes = attrgetter("outcome_unknown", "tokens_unsettled", "error", "account.team", "account.user", "user", "tags")
 
 
 def at(moment: float) -> str:

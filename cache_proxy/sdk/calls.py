@@ -100,7 +100,7 @@ class Home:
     async def engine(self, options: Options) -> tuple[Engine, Wired]:
         """The engine that reaches the upstream as these options say."""
         if self._wired is None:
-            self._wired = Wired(load(os.environ.get(CONFIG_VARIABLE) or None))
+            self._wired = Wired(load(os.environ.get(CONFIG_VARIABLE) or None), measured=False)
         engine = await self._wired.open()
         if options == Options():
             return engine, self._wired

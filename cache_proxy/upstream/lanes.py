@@ -70,15 +70,18 @@ class Lanes:
         counters: Counters | None = None,
         ledger: Ledger | None = None,
         now: Callable[[], float] = time.time,
+        timed: Callable[[str, float], None] | None = None,
     ) -> None:
         """``counters`` are those of the store: with them the limits hold for all processes that share it. ``ledger`` is
-        told of every call; ``now`` is the time of day, ``clock`` one that is never set back."""
+        told of every call; ``now`` is the time of day, ``clock`` one that is never set back. ``timed`` hears of each
+        call its endpoint and how many seconds the upstream took; it must not raise."""
         self.books = Books(ledger, now)
         self._connect = connect
         self._rules = rules
         self._clock = clock
         self._sleep = sleep
         self._counters = counters
+        self._timed = timed or _unheard
         self._lanes: dict[str, Lane] = {}
 
     async def send(self, deployments: Sequence[Deployment], load: Load) -> Sent:
@@ -87,7 +90,7 @@ class Lanes:
         Raises ``UpstreamError``; ``NotPaid`` among them where the ledger says no.
         """
         lanes = [self._lane(deployment) for deployment in deployments]
-        journey = _Journey(lanes, load, self.books, self._rules, self._clock)
+        journey = _Journey(lanes, load, self.books, self._rules, self._clock, self._timed)
         retrying = AsyncRetrying(
             retry=retry_if_exception(journey.is_worth_another_try),
             wait=journey.pause,
@@ -125,8 +128,17 @@ class Lanes:
 class _Journey:
     """One call with its retries."""
 
-    def __init__(self, lanes: list[Lane], load: Load, books: Books, rules: Rules, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        lanes: list[Lane],
+        load: Load,
+        books: Books,
+        rules: Rules,
+        clock: Callable[[], float],
+        timed: Callable[[str, float], None],
+    ) -> None:
         self._books = books
+        self._timed = timed
         self._doubts = Doubts(books)
         self._lanes = lanes
         self._load = load
@@ -152,7 +164,7 @@ class _Journey:
     async def _post(self, lane: Lane) -> Sent:
         call = await self._books.open(self._load, lane.deployment)
         try:
-            answer = await lane.connection.post(self._load.endpoint, self._load.body)
+            answer = await self._sent(lane)
         except UpstreamError as error:
             if error.outcome_unknown:
                 await self._doubts.about(call)
@@ -164,6 +176,13 @@ class _Journey:
             await self._doubts.about(call)
             raise
         return Sent(answer, call, self._doubts.calls, self._doubts.tokens)
+
+    async def _sent(self, lane: Lane) -> bytes:
+        began_at = self._clock()
+        try:
+            return await lane.connection.post(self._load.endpoint, self._load.body)
+        finally:
+            self._timed(self._load.endpoint.value, self._clock() - began_at)
 
     def _choose(self, tokens: int) -> Lane:
         """Of those not resting the one not tried yet, with room, of the lowest order, that did least for its weight."""
@@ -223,3 +242,7 @@ class _Journey:
             return 0.0
         asked = error.retry_after if isinstance(error, UpstreamRefused) else None
         return max(_BACKOFF(state) if asked is None else asked, self._rules.retry_after)
+
+
+def _unheard(_endpoint: str, _seconds: float) -> None:
+    pass

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache_proxy.backends.base import Backend
@@ -21,8 +22,10 @@ from cache_proxy.settings import APP, Settings
 from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules
+from cache_proxy.wiring import measuring
 from cache_proxy.wiring.ledger import NOTHING, Watched, build_ledger
 from cache_proxy.wiring.loops import PerLoop
+from cache_proxy.wiring.measuring import Measuring
 from cache_proxy.wiring.reading import Reader
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
@@ -49,6 +52,7 @@ class Running(NamedTuple):
 
     engine: Engine
     ledger: "SqlLedger | None"
+    measuring: Measuring
 
 
 class Wired:
@@ -62,18 +66,21 @@ class Wired:
         *,
         connect: Connect | None = None,
         lines: Lines | None = None,
-        store: Callable[[Settings], Backend] = build_store,
+        store: Callable[[Settings], Backend] | None = None,
+        measured: bool = True,
     ) -> None:
         """``connect`` makes the way to a deployment (httpx by default), ``store`` the store of an engine; ``lines``
-        takes the request log (the ``cache_proxy.request`` logger by default). Raises ``ConfigError``."""
+        takes the request log (the ``cache_proxy.request`` logger by default). ``measured`` is for those who have a
+        ``/metrics``. Raises ``ConfigError``."""
         self._lines = LoggerLines() if lines is None else lines
         self.settings = settings
         self.tally = Tally()
-        self._make_store = store
+        self.measuring = measuring.build(settings) if measured else Measuring()
+        self._make_store = store or partial(build_store, timed=self.measuring.timed("store"))
         # The first one is made here, so that settings of which no store can be made are refused at the start.
-        self._spare: Backend | None = store(settings)
-        self._observers = _observers(settings, self.tally, self._lines)
-        self._call_observers = _call_observers(settings, self._lines)
+        self._spare: Backend | None = self._make_store(settings)
+        self._observers = (*self.measuring.observers, *_observers(settings, self.tally, self._lines))
+        self._call_observers = (*self.measuring.call_observers, *_call_observers(settings, self._lines))
         if connect is None:
             _refuse_app(settings)
         self._connect = connect or over_http(settings)
@@ -100,7 +107,7 @@ class Wired:
 
     async def _begin(self) -> Running:
         # In a thread: the SQL library takes its time to load.
-        ledger = await asyncio.to_thread(build_ledger, self.settings.ledger)
+        ledger = await asyncio.to_thread(build_ledger, self.settings.ledger, self.measuring.timed("ledger_commit"))
         engine = self._build(ledger)
         try:
             await engine.means.store.open()
@@ -109,7 +116,8 @@ class Wired:
             raise
         if ledger is not None:
             ledger.open()
-        return Running(engine, ledger)
+        self.measuring.begin(engine, ledger)
+        return Running(engine, ledger, self.measuring)
 
     def _build(self, ledger: "SqlLedger | None" = None) -> Engine:
         store, self._spare = self._spare or self._make_store(self.settings), None
@@ -119,6 +127,7 @@ class Wired:
             time.monotonic,
             counters=store.counters,
             ledger=Watched(ledger, self._call_observers),
+            timed=self.measuring.timed("upstream"),
         )
         renderings = Renderings(_renderings_bytes(self.settings))
         means = Means.over(store, lanes, renderings, policy(self.settings), sharing=_sharing(self.settings))
@@ -159,6 +168,8 @@ class Wired:
 
 async def _end(running: Running) -> None:
     await running.engine.close(DRAIN_PATIENCE)
+    # A ledger that is closed has forgotten what it has missed.
+    running.measuring.end(running.engine)
     if running.ledger is not None:
         await running.ledger.close(LEDGER_PATIENCE)
 

@@ -1,6 +1,7 @@
 """The ledger of a configuration, and who else hears of calls."""
 
-from collections.abc import Awaitable, Generator, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from cache_proxy.calls import Call, CallObserver, Ledger, Settlement
@@ -9,6 +10,9 @@ from cache_proxy.settings import LedgerSettings, reveal
 if TYPE_CHECKING:
     from cache_proxy.ledger.books import SqlLedger
     from cache_proxy.ledger.database import Database
+
+
+log = logging.getLogger("cache_proxy")
 
 
 def build_database(settings: LedgerSettings) -> "Database":
@@ -38,13 +42,13 @@ def open_ledger(settings: LedgerSettings) -> None:
         database.close()
 
 
-def build_ledger(settings: LedgerSettings) -> "SqlLedger | None":
+def build_ledger(settings: LedgerSettings, timed: Callable[[str, float], None] | None = None) -> "SqlLedger | None":
     """The ledger for an event loop, not opened; ``None`` where there is to be none. Raises ``ConfigError``."""
     if not settings.enabled:
         return None
     from cache_proxy.ledger.books import SqlLedger
 
-    return SqlLedger(build_database(settings), refusing=settings.refusing, days=settings.days)
+    return SqlLedger(build_database(settings), refusing=settings.refusing, days=settings.days, timed=timed)
 
 
 class Watched:
@@ -62,14 +66,22 @@ class Watched:
     def settle(self, call: Call, settlement: Settlement) -> Awaitable[None]:
         """See :class:`cache_proxy.calls.Ledger`."""
         for observer in self._observers:
-            observer.settled(call, settlement)
+            _tell(observer, observer.settled, call, settlement)
         return NOTHING if self._ledger is None else self._ledger.settle(call, settlement)
 
     def unsettled(self, call: Call) -> Awaitable[None]:
         """See :class:`cache_proxy.calls.Ledger`."""
         for observer in self._observers:
-            observer.unsettled(call)
+            _tell(observer, observer.unsettled, call)
         return NOTHING if self._ledger is None else self._ledger.unsettled(call)
+
+
+def _tell(observer: CallObserver, what: Callable[..., None], *args: Call | Settlement) -> None:
+    """A call that an observer could not count must be written down all the same."""
+    try:
+        what(*args)
+    except Exception as error:
+        log.error("%s could not record a call (%s)", type(observer).__name__, type(error).__name__)
 
 
 class Nothing:

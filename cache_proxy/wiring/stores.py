@@ -1,5 +1,7 @@
 """The store of a configuration: one of ours, guarded, and behind the memory tier unless that is off."""
 
+from collections.abc import Callable
+
 from cache_proxy import backends
 from cache_proxy.backends import GuardedBackend, MemoryBackend, TieredBackend
 from cache_proxy.backends.base import Backend
@@ -11,8 +13,9 @@ GIB = 2**30
 DEFAULT_NAMESPACE = "cache-proxy"
 
 
-def build_store(settings: Settings) -> Backend:
-    """The store of this configuration: guarded, and behind the memory tier unless that is off.
+def build_store(settings: Settings, timed: Callable[[str, float], None] | None = None) -> Backend:
+    """The store of this configuration: guarded, and behind the memory tier unless that is off. ``timed`` hears how long
+    each call on it took.
 
     Nothing is opened. Raises ``ConfigError`` where a plugin gives none.
     """
@@ -31,7 +34,11 @@ def build_store(settings: Settings) -> Backend:
             cache.directory, int(own.disk_max_gib * GIB), write_patience=own.store_write_timeout
         )
     guarded = GuardedBackend(
-        bare, name=cache.kind, read_deadline=own.store_read_timeout, write_deadline=own.store_write_timeout
+        bare,
+        name=cache.kind,
+        read_deadline=own.store_read_timeout,
+        write_deadline=own.store_write_timeout,
+        timed=timed,
     )
     return TieredBackend(memory, guarded) if own.memory_mib else guarded
 

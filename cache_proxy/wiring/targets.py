@@ -52,6 +52,11 @@ def listed(settings: Settings) -> list[str]:
     return sorted(shown)
 
 
+def told(settings: Settings) -> frozenset[str]:
+    """The upstreams' names for models that may stand in metrics: a wildcard would let callers make up more."""
+    return frozenset(MODELS) | {found.model for found in settings.deployments if not found.wildcard}
+
+
 def _is_listed(found: Route | None) -> bool:
     """Which models an app has, only the app knows."""
     return found is not None and found.deployments[0].api_base != APP

@@ -32,7 +32,7 @@ BODIES = {
 }
 GETS = (
     "/models", "/v1/models", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/cache/ping",
-    "/openapi.json", "/spend/report", "/spend/logs", "/spend/logs/v2",
+    "/cache/stats", "/openapi.json", "/spend/report", "/spend/logs", "/spend/logs/v2",
 )  # fmt: skip
 
 

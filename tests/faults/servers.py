@@ -47,7 +47,7 @@ class Server:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         except FileNotFoundError:
             return []
-        return [int(child) for child in children if _is_worker(child)] or [pid]
+        return [int(child) for child in children if is_worker(child)] or [pid]
 
     def signal(self, number: signal.Signals) -> None:
         """Send it to every process of this server."""
@@ -77,7 +77,7 @@ class Server:
         return _OURS.findall(self.told())
 
 
-def _is_worker(pid: str) -> bool:
+def is_worker(pid: str) -> bool:
     # multiprocessing's resource tracker is a child too.
     with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
         return b"spawn_main" in file.read()

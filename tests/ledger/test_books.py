@@ -321,3 +321,18 @@ async def test_a_settlement_says_whether_the_tokens_were_counted(ledger: SqlLedg
     await ledger.intend(made := call())
     await ledger.settle(made, Settlement((60,), 200, estimated=True))
     assert [row["estimated"] for row in rows(wayward, "calls")] == [True]
+
+
+async def test_how_long_each_commit_took_is_told_also_of_those_that_fail(wayward: Wayward) -> None:
+    told: list[tuple[str, float]] = []
+    ledger = SqlLedger(wayward, refusing=False, timed=lambda result, seconds: told.append((result, seconds)))
+    ledger.open()
+    one = call((ME, 7))
+    await ledger.intend(one)
+    wayward.failing = True
+    await ledger.settle(one, paid(7))
+    wayward.failing = False
+    await ledger.close(10)
+    results = [result for result, _ in told]
+    assert (results[0], results[-1], set(results)) == ("written", "written", {"written", "failed"})
+    assert all(0 <= seconds < 5 for _, seconds in told)
