@@ -4,7 +4,7 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import Any, BinaryIO
@@ -65,25 +65,33 @@ def main() -> None:
 )  # fmt: skip
 def serve(config: str | None, host: str, port: int, workers: int) -> None:
     """Start the server."""
-    with _ended_by_sigterm():
+    with _ended_by_sigterm() as end_if_told:
         from cache_proxy import serving
 
-        serving.serve(config, host, port, workers)
+        serving.serve(config, host, port, workers, ready=end_if_told)
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def _ended_by_sigterm() -> Iterator[Callable[[], None]]:
     """SIGTERM ends the process with 0: while it starts, and once uvicorn, which sends it on when it is done, has ended.
 
     Without a handler, the first process of a container would not even notice a SIGTERM that comes while it starts.
+    What is yielded ends the process if it was told to before: Python drops what is raised while it tidies up memory.
     """
+    told = False
 
     def end(_number: int, _frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
         raise SystemExit(0)
+
+    def end_if_told() -> None:
+        if told:
+            raise SystemExit(0)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield end_if_told
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -86,7 +86,13 @@ class PartialAnswer(StoreError):
 
 
 class LedgerError(CacheProxyError):
-    """The ledger's database could not do its work."""
+    """The ledger's database could not do its work. ``refused`` means that it is well, and did not take what it was
+    given: another try would end the same.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class UpstreamError(CacheProxyError):

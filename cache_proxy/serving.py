@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,8 +46,8 @@ OPTIONS: dict[str, Any] = {
 """How uvicorn is set up, but for the place to listen on."""
 
 
-def serve(config: str | None, host: str, port: int, workers: int) -> None:
-    """Serve until told to stop. Raises ``ConfigError`` before anything is bound."""
+def serve(config: str | None, host: str, port: int, workers: int, *, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until told to stop; ``ready`` is called just before. Raises ``ConfigError`` before anything is bound."""
     settings = load(config)
     set_up_logging(settings.own.log_level)
     check_address(settings, host)
@@ -61,6 +61,7 @@ def serve(config: str | None, host: str, port: int, workers: int) -> None:
     for warning in (*(settings.warnings if workers > 1 else ()), *warnings_of(settings, workers)):
         log.warning("%s", warning)
     with seats.shared(workers):
+        ready()
         uvicorn.run(
             "cache_proxy.asgi.standalone:create_app", factory=True, host=host, port=port, workers=workers, **OPTIONS
         )

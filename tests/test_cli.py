@@ -4,9 +4,11 @@ import csv
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import uvicorn
 from click.testing import CliRunner, Result
 
 from cache_proxy import __version__
-from cache_proxy.cli import main
+from cache_proxy.cli import _ended_by_sigterm, main
 from cache_proxy.errors import ConfigError
 from cache_proxy.ledger.database import Database
 from cache_proxy.receipts import Counts
@@ -394,3 +396,20 @@ def test_the_csv_has_the_fields_of_the_json_and_nothing_where_a_price_is_unknown
     assert list(row) == list(told)
     assert (row["cost_usd"], row["cost_usd_known"], row["tokens_unpriced"]) == ("", "0.00000015", "5")
     assert (told["cost_usd"], told["saved_usd"], told["key_hash"]) == (None, 5e-8, "a" * 64)
+
+
+def test_a_sigterm_that_python_drops_ends_the_start_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised in a callback of a weak reference goes nowhere."""
+
+    class Thing:
+        pass
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with _ended_by_sigterm() as end_if_told:
+        end_if_told()
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+        assert kept() is None
+        with pytest.raises(SystemExit):
+            end_if_told()

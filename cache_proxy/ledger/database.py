@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from cache_proxy.errors import ConfigError, LedgerError
@@ -151,9 +151,13 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         # Only the kind: a statement's parameters are in the text of an error.
         kind = type(error.orig).__name__ if error.orig is not None else type(error).__name__
-        raise LedgerError(f"the ledger's database failed: {kind}{_said(error)}") from None
+        refused = isinstance(error, DataError | IntegrityError)
+        raise LedgerError(f"the ledger's database failed: {kind}{_said(error)}", refused=refused) from None
     except SQLAlchemyError as error:
         raise LedgerError(f"the ledger's database failed: {type(error).__name__}") from None
+    except (OverflowError, UnicodeEncodeError) as error:
+        # What the driver can not even hand over.
+        raise LedgerError(f"the ledger's database failed: {type(error).__name__}", refused=True) from None
     except OSError as error:
         raise LedgerError(f"the ledger's database failed: {error.strerror}") from None
 

@@ -10,7 +10,7 @@ from cache_proxy.calls import Call, Payer
 from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
 from cache_proxy.ledger.retention import prune
 from cache_proxy.ledger.statements import statements
-from cache_proxy.ledger.sums import Sums
+from cache_proxy.ledger.sums import Sums, text
 
 Row = dict[str, Any]
 
@@ -111,14 +111,14 @@ def _settled_shares(ending: Ending) -> Iterator[Row]:
 def _payer(payer: Payer) -> Row:
     account = payer.account
     return {
-        "request_id": payer.request_id,
-        "key_alias": account.alias,
+        "request_id": text(payer.request_id),
+        "key_alias": text(account.alias),
         "key_hash": account.key,
-        "team": account.team,
-        "user": account.user,
-        "end_user": payer.end_user,
+        "team": text(account.team),
+        "user": text(account.user),
+        "end_user": text(payer.end_user),
         "tags": _json(payer.tags),
-        "model_group": payer.model,
+        "model_group": text(payer.model),
     }
 
 
@@ -147,4 +147,4 @@ def _request(note: Told, sums: Sums) -> Row:
 
 
 def _json(tags: Sequence[str]) -> str:
-    return orjson.dumps(tags).decode()
+    return orjson.dumps([text(tag) for tag in tags]).decode()

@@ -71,9 +71,9 @@ class Sums:
         day = int(moment // DAY)
         places = [("all", ""), ("key", key), ("team", account.team), ("user", user), ("model", model)]
         places += [("endpoint", endpoint), *(("tag", tag) for tag in dict.fromkeys(tags or ("",)))]
-        self._labels[day, "key", key] = account.alias
+        self._labels[day, "key", text(key)] = text(account.alias)
         for kind, name in places:
-            sums = self._amounts[day, kind, name]
+            sums = self._amounts[day, kind, text(name)]
             for what, amount in amounts.items():
                 sums[what] += amount
 
@@ -87,3 +87,8 @@ class Sums:
 
 def _money(tokens: int, price: int | None, known: str, unknown: str) -> dict[str, int]:
     return {unknown: tokens} if price is None else {known: tokens * price}
+
+
+def text(word: str) -> str:
+    """Somebody else's word as every database takes it: PostgreSQL knows no NUL, UTF-8 no half of a character."""
+    return word.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from cache_proxy.errors import CacheProxyError, LedgerUnavailable
+from cache_proxy.errors import CacheProxyError, LedgerError, LedgerUnavailable
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.notes import Intent, Note
 from cache_proxy.ledger.posting import Batch
@@ -67,6 +67,8 @@ class Writer:
         self._due = float("inf")
         self._failing = False
         self._began_at = float("inf")
+        # Why the database did not take the last batch, though it is well.
+        self._refused = ""
         self._end_at = float("inf")
         self._thread = threading.Thread(target=self._run, name="cache-proxy-ledger", daemon=True)
         self._thread.start()
@@ -145,6 +147,9 @@ class Writer:
         batch = Batch(os.urandom(8).hex(), [note for note, _ in taken])
         pause = SHORTEST_PAUSE
         while not self._is_committed(batch):
+            if self._refused:
+                self._sift(taken)
+                return
             self._tell(taken, failed=True)
             if self._clock() >= self._end_at:
                 self._miss(batch.notes)
@@ -152,6 +157,19 @@ class Writer:
             time.sleep(max(0.0, min(pause, self._end_at - self._clock())))
             pause = min(2 * pause, LONGEST_PAUSE)
         self._tell(taken, failed=False)
+
+    def _sift(self, taken: "list[_Waiting]") -> None:
+        """Of notes that the database does not take together, keep from it only the one that it does not take alone."""
+        if len(taken) > 1:
+            for one in taken:
+                self._write([one])
+            return
+        self._miss([note for note, _ in taken])
+        fields = {"database": self._database.place, "what": type(taken[0][0]).__name__.lower(), "reason": self._refused}
+        log.error(
+            "ledger=%(database)s does not take one %(what)s, which is lost to it: %(reason)s", fields, extra=fields
+        )
+        self._tell(taken, failed=True)
 
     def _is_committed(self, batch: Batch) -> bool:
         began_at = self._clock()
@@ -161,9 +179,15 @@ class Writer:
 
     def _is_written(self, batch: Batch) -> bool:
         self._began_at = self._clock()
+        self._refused = ""
         try:
             with self._database.writing() as connection:
                 intents = batch.post(connection, self._name, time.time())
+        except LedgerError as error:
+            self._refused = str(error) if error.refused else ""
+            if not error.refused:
+                self._turn(failing=True, reason=str(error))
+            return False
         except CacheProxyError as error:
             self._turn(failing=True, reason=str(error))
             return False

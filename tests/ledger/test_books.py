@@ -336,3 +336,28 @@ async def test_how_long_each_commit_took_is_told_also_of_those_that_fail(wayward
     results = [result for result, _ in told]
     assert (results[0], results[-1], set(results)) == ("written", "written", {"written", "failed"})
     assert all(0 <= seconds < 5 for _, seconds in told)
+
+
+async def test_what_the_database_does_not_take_keeps_nothing_else_from_it(
+    ledger: SqlLedger, wayward: Wayward, caplog: pytest.LogCaptureFixture
+) -> None:
+    await ledger.intend(call((ME, 7)))
+    wayward.answering.clear()
+    waiting = asyncio.create_task(ledger.intend(call((ME, 11))))
+    await asyncio.sleep(0.05)
+    ledger.record(receipt())
+    ledger.record(receipt(tokens_saved=2**70))
+    ledger.record(receipt())
+    wayward.answering.set()
+    await waiting
+    await until(lambda: sums(wayward)[""]["requests"] == 2)
+    assert not ledger.ailing
+    assert ledger.missing == {"told": 1}
+    assert "does not take one told" in caplog.text
+
+
+async def test_an_intent_that_the_database_does_not_take_is_refused(ledger: SqlLedger, wayward: Wayward) -> None:
+    with pytest.raises(LedgerUnavailable):
+        await ledger.intend(call((ME, 2**70)))
+    await ledger.intend(call((ME, 7)))
+    assert sums(wayward)[""]["tokens_unsettled"] == 7

@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 
+from cache_proxy.calls import Account
 from cache_proxy.errors import LedgerError
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
@@ -141,3 +142,12 @@ def test_what_is_old_goes_and_its_sums_stay(database: Database) -> None:
     assert [row["call_id"] for row in rows(database, "shares")] == [new.call.id]
     assert [row["id"] for row in rows(database, "requests")] == ["new"]
     assert sums(database) == before
+
+
+def test_words_that_a_database_does_not_take_are_written_as_far_as_they_can_be(database: Database) -> None:
+    odd = receipt(Account("a\0lias"), user="us\0er", tags=("t\0ag", "half \ud800"))
+    intent = Intent(call((Account("a\0lias"), 60)))
+    post(database, [intent, Ending(intent, paid(5), NOON), Told("id", odd)])
+    (row,) = rows(database, "requests")
+    assert (row["key_alias"], row["end_user"], row["tags"]) == ("a\ufffdlias", "us\ufffder", '["t\ufffdag","half ?"]')
+    assert set(sums(database, "tag")) >= {"t\ufffdag", "half ?"}
