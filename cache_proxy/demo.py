@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cache_proxy.asgi.standalone import build
+from cache_proxy.reporting.usage import table as usage_table
 from cache_proxy.serving import hosted
-from cache_proxy.settings import parse
+from cache_proxy.settings import Settings, parse
 from cache_proxy.standin import StandIn
+from cache_proxy.wiring.reading import Reader
 
 EMBEDDER = "jina-embeddings-v5-text-small"
 RERANKER = "jina-reranker-v2-base-multilingual"
@@ -49,14 +51,19 @@ def run(texts: int, edited: int) -> None:
     console.print(f"{len(corpus)} docstrings of Python's standard library; the second time {edited} are edited.")
     standin = StandIn()
     with tempfile.TemporaryDirectory(prefix="cache-proxy-demo-") as folder, hosted(standin) as upstream:
-        with hosted(build(settings(upstream, folder))) as proxy, closing(Visitor(proxy)) as visitor:
+        used = settings(upstream, folder)
+        with hosted(build(used)) as proxy, closing(Visitor(proxy)) as visitor:
             steps = list(walk(visitor, corpus, edited))
+        with closing(Reader(used.ledger)) as reader:
+            usage = reader.usage("tag", None, None) or []
     console.print(table(steps))
     billed = sum(step.billed for step in steps)
     console.print(f"The stand-in's own books: {standin.billed_tokens} tokens billed; the table's rows: {billed}.")
+    console.print("\nWhat the ledger says of it, as `cache-proxy usage --by tag` prints it:")
+    console.print(usage_table(usage, "tag"))
 
 
-def settings(upstream: str, folder: str) -> Any:
+def settings(upstream: str, folder: str) -> Settings:
     """A server like ``make run``'s, but for the upstream and the folder."""
     environ = {"JINA_AI_API_KEY": "jina_demo", "JINA_AI_API_BASE": f"{upstream}/v1", "CACHE_PROXY_DIR": folder}
     return parse({"cache_proxy_settings": {"log_format": "off"}}, environ)
@@ -105,19 +112,21 @@ class Visitor:
         """Embed these texts in batches."""
         step = Step(name)
         for start in range(0, len(texts), BATCH):
-            self._post("/v1/embeddings", {"model": EMBEDDER, "input": list(texts[start : start + BATCH])}, step)
+            body = {"model": EMBEDDER, "input": list(texts[start : start + BATCH])}
+            self._post("/v1/embeddings", body, step, tag="index")
         return step
 
     def rerank(self, name: str, documents: Sequence[str], top_n: int | None) -> Step:
         """Rank these documents."""
         step = Step(name)
         body = {"model": RERANKER, "query": QUERY, "documents": list(documents), "top_n": top_n}
-        self._post("/v1/rerank", body, step)
+        self._post("/v1/rerank", body, step, tag="search")
         return step
 
-    def _post(self, path: str, body: dict[str, Any], step: Step) -> None:
+    def _post(self, path: str, body: dict[str, Any], step: Step, tag: str) -> None:
         began = time.perf_counter()
-        self._connection.request("POST", path, orjson.dumps(body), {"content-type": "application/json"})
+        headers = {"content-type": "application/json", "x-litellm-tags": tag}
+        self._connection.request("POST", path, orjson.dumps(body), headers)
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != http.client.OK:

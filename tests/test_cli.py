@@ -371,7 +371,7 @@ def test_the_table_is_for_people(tmp_path: Path) -> None:
     lines = invoke("usage", "--by", "key").stdout.splitlines()
     told = [" ".join(line.split()) for line in lines if line.strip(" ─")]
     assert told == [
-        "key requests items hit rate tokens billed saved unsettled cost USD saved USD",
+        "key requests items hits billed saved unsettled cost USD saved USD",
         "anna's 1 4 75.0% 1,234,567 9 0 0.06172835 0.00000045",
         "job 0 0 5 0 0 unknown 0",
         "total 1 4 75.0% 1,234,572 9 0 0.06172835 + unknown 0.00000045",

@@ -1,11 +1,14 @@
 """The demo, small: what its table says is what the stand-in's own books say."""
 
+import json
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families
 
 from cache_proxy.asgi.standalone import build
 from cache_proxy.cli import main
@@ -62,9 +65,43 @@ def test_the_command_prints_its_table() -> None:
     assert ended.exit_code == 0, ended.output
     for word in ("items", "hits", "tokens billed", "tokens saved", "embed everything", f"again, {EDITED} edited"):
         assert word in ended.output
-    books = ended.output.partition("own books:")[2]
+    for word in ("usage --by tag", "index", "search"):
+        assert word in ended.output
+    books = ended.output.partition("own books:")[2].partition("\n")[0]
     in_the_books, in_the_table = [int(word.strip(".;")) for word in books.split() if word.strip(".;").isdigit()]
     assert in_the_books == in_the_table > 0
+
+
+def test_the_ledger_the_metrics_the_answers_and_the_upstream_agree_to_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin = StandIn()
+    with hosted(standin) as upstream:
+        with hosted(build(settings(upstream, str(tmp_path)))) as proxy:
+            with closing(Visitor(proxy)) as visitor:
+                steps = list(walk(visitor, list(islice(docstrings(), TEXTS)), EDITED))
+            metrics = httpx.get(f"{proxy}/metrics", headers={"content-type": "application/json"}).text
+    families = {family.name: family for family in text_string_to_metric_families(metrics)}
+    monkeypatch.setenv("CACHE_PROXY_DIR", str(tmp_path))
+    for by in ("key", "team", "user", "tag", "model", "endpoint", "day"):
+        ended = CliRunner().invoke(main, ["usage", "--by", by, "--format", "json"])
+        rows = json.loads(ended.stdout)["rows"]
+        told = {
+            "billed": sum(row["tokens_billed"] for row in rows),
+            "saved": sum(row["tokens_saved"] for row in rows),
+            "unsettled": sum(row["tokens_unsettled"] for row in rows),
+            "items": sum(row["items"] for row in rows),
+        }
+        assert told == {
+            "billed": standin.billed_tokens,
+            "saved": sum(step.saved for step in steps),
+            "unsettled": 0,
+            "items": sum(step.items for step in steps),
+        }
+    assert sum(sample.value for sample in families["cache_proxy_tokens_billed"].samples) == standin.billed_tokens
+    assert sum(sample.value for sample in families["cache_proxy_tokens_saved"].samples) == sum(
+        step.saved for step in steps
+    )
 
 
 def test_nothing_edited_bills_nothing_the_second_time(tmp_path: Path) -> None:

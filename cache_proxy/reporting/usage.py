@@ -95,7 +95,9 @@ def table(rows: Sequence[Usage], by: str | None) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, show_footer=len(rows) > 1 and by not in (None, "tag"))
+    footer = len(rows) > 1 and by not in (None, "tag")
+    # Narrow: a terminal of 80 columns has room for amounts up to tens of millions.
+    made = Table(box=box.SIMPLE_HEAD, show_footer=footer, pad_edge=False, collapse_padding=True)
     total = _cells(_total(rows))
     if by is not None:
         made.add_column(by, footer="total", overflow="fold")
@@ -108,7 +110,7 @@ def table(rows: Sequence[Usage], by: str | None) -> "RenderableType":
 
 
 _HEADINGS = (
-    "requests", "items", "hit rate", "tokens billed", "saved", "unsettled", "cost USD", "saved USD",
+    "requests", "items", "hits", "billed", "saved", "unsettled", "cost USD", "saved USD",
 )  # fmt: skip
 
 
