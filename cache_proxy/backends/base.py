@@ -135,7 +135,11 @@ Owner = bytes
 """Who holds a lease: a random word of at most 32 bytes, new for each claim."""
 
 WORD_SECONDS = 5.0
-"""How long a word that was left in the place of a lease is told."""
+"""How long a word that was left with a lease is told."""
+
+WORDS_MOST = 16
+"""So many words a key has at least, each of another owner: they wait for those who look now and then only, and new
+leases may be taken, and fail, at once."""
 
 
 class Turn(NamedTuple):
@@ -147,7 +151,7 @@ class Turn(NamedTuple):
     owner: Owner = b""
     """Who holds the lease, where it is not mine."""
     word: bytes | None = None
-    """What the owner that was waited for has left behind in place of a value; the lease is then nobody's."""
+    """What the owner that was waited for has left behind in place of a value, whoever has the lease by now."""
 
 
 class Leases(ABC):
@@ -161,8 +165,9 @@ class Leases(ABC):
     @abstractmethod
     async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
         """Take the lease of each of these keys that nobody holds, for ``ttl`` seconds. ``wanted`` says for each key
-        which owner was waited for up to now (``b""``: none); that one's word is told instead of giving the lease.
-        Another owner's word is no lease: it is replaced. Who has the lease already keeps it, for ``ttl`` from now on.
+        which owner was waited for up to now (``b""``: none); that one's word is told instead of giving the lease, and
+        instead of who holds it now. For everybody else a word is nothing: who takes the lease does not end it. Who has
+        the lease already keeps it, for ``ttl`` from now on, whatever else he asks for.
 
         A key whose server did not answer is absent; ``StoreError`` only if none answered. The lease of such a key may
         have been taken all the same: ``release`` gives it up.
@@ -177,8 +182,9 @@ class Leases(ABC):
 
     @abstractmethod
     async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
-        """Give up these leases, where they are still this owner's. A ``word`` (at most 200 bytes) stays in their place
-        for ``WORD_SECONDS``, to be told to those who waited for this owner. ``StoreError`` if a server did not answer.
+        """Give up these leases, where they are still this owner's. A ``word`` (at most 200 bytes) stays for
+        ``WORD_SECONDS``, whoever takes the lease meanwhile, to be told to those who waited for this owner. Of more than
+        ``WORDS_MOST`` for one key the oldest may go. ``StoreError`` if a server did not answer.
         """
 
 

@@ -1,4 +1,5 @@
-"""Leases for the processes that share a folder, in a table of ``cache.db``. See ``base.Leases``.
+"""Leases for the processes that share a folder, and the words left with them, in tables of ``cache.db``. See
+``base.Leases``.
 
 They go the way of the values: one thread, one transaction a batch, under the one lock of those who write. A purge
 takes them over into the new file. With a file that is damaged they are lost, and ``renew`` tells the holders so.
@@ -36,22 +37,25 @@ class Trip(Protocol):
     ) -> Awaitable[T]: ...
 
 
-_HOLDS = f"{COUNTS} AND word IS NULL"
-_OURS = f"key = ? AND owner = ? AND {_HOLDS}"
-
 _TURN = (
-    f"SELECT EXISTS (SELECT 1 FROM Cache WHERE {IS_HELD}), owner, word FROM (SELECT 1) LEFT JOIN Lease"  # noqa: S608 - constants
-    f" ON Lease.key = ? AND {COUNTS} AND TYPEOF(owner) = 'blob' AND TYPEOF(word) IN ('null', 'blob')"
+    f"SELECT EXISTS (SELECT 1 FROM Cache WHERE {IS_HELD}),"  # noqa: S608 - constants
+    f" (SELECT owner FROM Lease WHERE key = ? AND {COUNTS} AND TYPEOF(owner) = 'blob'),"
+    f" (SELECT word FROM Word WHERE key = ? AND owner = ? AND {COUNTS} AND TYPEOF(word) = 'blob')"
 )
 _TAKE = (
-    "INSERT INTO Lease (key, owner, word, from_time, seconds) VALUES (?, ?, NULL, ?, ?)"
-    " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, word = NULL,"
+    "INSERT INTO Lease (key, owner, from_time, seconds) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner,"
     " from_time = excluded.from_time, seconds = excluded.seconds"
 )
-_IS_OURS = f"SELECT 1 FROM Lease WHERE {_OURS}"  # noqa: S608 - constant
+_IS_OURS = f"SELECT 1 FROM Lease WHERE key = ? AND owner = ? AND {COUNTS}"  # noqa: S608 - constant
 _RENEW = "UPDATE Lease SET from_time = ?, seconds = ? WHERE key = ?"
-_LEAVE_WORD = f"UPDATE Lease SET word = ?, from_time = ?, seconds = ? WHERE {_OURS}"  # noqa: S608 - constant
-_RELEASE = "DELETE FROM Lease WHERE key = ? AND owner = ? AND word IS NULL"
+_LEAVE_WORD = (
+    "INSERT INTO Word (key, owner, word, from_time, seconds)"  # noqa: S608 - constant
+    f" SELECT key, owner, ?, ?, ? FROM Lease WHERE key = ? AND owner = ? AND {COUNTS}"
+    " ON CONFLICT (key, owner) DO UPDATE SET word = excluded.word,"
+    " from_time = excluded.from_time, seconds = excluded.seconds"
+)
+_RELEASE = "DELETE FROM Lease WHERE key = ? AND owner = ?"
 
 
 class DiskLeases(Leases):
@@ -132,15 +136,15 @@ def _take(
 
 def _turns(cache: FencedCache, wanted: Mapping[Key, Owner], owner: Owner, now: float) -> dict[Key, Turn]:
     today = time.time()
-    found = cache.rows(_TURN, ((key, today, key, now, now) for key in wanted))
+    found = cache.rows(_TURN, ((key, today, key, now, now, key, owner, now, now) for key, owner in wanted.items()))
     return {key: _turn(row, owner, wanted[key]) for key, row in zip(wanted, found, strict=True)}
 
 
 def _turn(row: tuple[int, Owner | None, bytes | None], owner: Owner, waited_for: Owner) -> Turn:
     stored, holder, word = row
-    if word is not None and holder == waited_for:
+    if word is not None and holder not in (owner, waited_for):
         return Turn(False, stored == 1, b"", word)
-    if word is not None or holder is None or holder == owner:
+    if holder is None or holder == owner:
         return Turn(True, stored == 1)
     return Turn(False, stored == 1, holder)
 
@@ -158,12 +162,11 @@ def _renew(cache: FencedCache, held: Mapping[Key, Owner], ttl: float, clock: Clo
 def _release(cache: FencedCache, held: Mapping[Key, Owner], word: bytes | None, clock: Clock) -> None:
     cache.see_to_tables()
     with cache.writing(NO_WAIT):
-        if word is None:
-            cache.change(_RELEASE, held.items())
-        else:
+        if word is not None:
             now = clock()
             rows = ((word, now, WORD_SECONDS, key, owner, now, now) for key, owner in held.items())
             cache.change(_LEAVE_WORD, rows)
+        cache.change(_RELEASE, held.items())
 
 
 def forget_lapsed(cache: FencedCache, rows: int, clock: Clock) -> bool:

@@ -8,11 +8,12 @@ in the future, and so counts no more. What is damaged or planted counts for an h
 COUNTS = "from_time <= ? AND from_time + MIN(seconds, 3600.0) > ?"
 """Whether a row counts; takes the time twice."""
 
-KEYS = {"Lease": "key", "Bucket": "name, number", "Inside": "name, ticket"}
+KEYS = {"Lease": "key", "Word": "key, owner", "Bucket": "name, number", "Inside": "name, ticket"}
 """The tables, and what their rows are found by. Each is its own index: a batch touches few pages."""
 
 _TYPES = {
-    "Lease": {"key": "BLOB", "owner": "BLOB", "word": "BLOB"},
+    "Lease": {"key": "BLOB", "owner": "BLOB"},
+    "Word": {"key": "BLOB", "owner": "BLOB", "word": "BLOB"},
     "Bucket": {"name": "BLOB", "number": "INTEGER"},
     "Inside": {"name": "BLOB", "ticket": "BLOB"},
 }

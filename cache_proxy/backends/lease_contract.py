@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Set
 
 import pytest
 
-from cache_proxy.backends.base import WORD_SECONDS, Backend, Key, Leases, Owner, Turn
+from cache_proxy.backends.base import WORD_SECONDS, WORDS_MOST, Backend, Key, Leases, Owner, Turn
 from cache_proxy.backends.contract import MANY, A, B, C, odd_keys
 from cache_proxy.errors import StoreError
 
@@ -24,7 +24,6 @@ SOON, LONG = 0.2, 60.0
 """A lease that a test waits for to end, and one that holds for all of the test. In seconds."""
 
 MINE = Turn(mine=True)
-
 
 PATIENCE = 30.0
 """Seconds after which what is waited for will not come about any more."""
@@ -160,7 +159,7 @@ class LeasesContract(SecondContract):
         assert await take(others, B, OURS, waited_for=THEIRS) == MINE, "nobody held it, so there is nothing to tell"
         assert await leases.renew({A: OURS}, LONG) == {A}
 
-    # The word in the place of a lease ---------------------------------------------------------------------------------
+    # The word that is left with a lease -------------------------------------------------------------------------------
 
     async def test_a_word_is_told_to_all_who_waited_for_this_owner(self, leases: Leases, others: Leases) -> None:
         await take(leases, A, OURS)
@@ -175,13 +174,36 @@ class LeasesContract(SecondContract):
         await take(leases, A, OURS)
         await leases.release({A: OURS}, b"429")
         assert await take(leases, A, THEIRS, waited_for=waited_for) == MINE
-        late = await take(leases, A, b"late", waited_for=OURS)
-        assert late == Turn(mine=False, owner=THEIRS), "the word was replaced"
+        assert await take(leases, A, b"late", waited_for=waited_for) == Turn(mine=False, owner=THEIRS)
+
+    async def test_a_word_outlives_the_next_lease_for_those_who_waited(self, leases: Leases, others: Leases) -> None:
+        await take(leases, A, OURS)
+        await leases.release({A: OURS}, b"429")
+        await take(others, A, THEIRS)
+        assert await others.renew({A: THEIRS}, LONG) == {A}
+        told = Turn(mine=False, word=b"429")
+        assert await take(leases, A, b"late", waited_for=OURS) == told
+        assert await take(leases, A, b"late", waited_for=THEIRS) == Turn(mine=False, owner=THEIRS)
+        assert await take(others, A, THEIRS, waited_for=OURS) == MINE, "who has the lease keeps it"
+        await others.release({A: THEIRS})
+        assert await take(leases, A, b"late", waited_for=OURS) == told
+        assert await take(leases, A, b"late", waited_for=THEIRS) == MINE, "that one left none"
+
+    async def test_each_of_several_owners_words_is_told_to_those_who_waited_for_him(self, leases: Leases) -> None:
+        words = {b"owner %d" % number: b"word %d" % number for number in range(WORDS_MOST)}
+        for owner, word in words.items():
+            assert await take(leases, A, owner) == MINE
+            await leases.release({A: owner}, word)
+        await take(leases, A, THEIRS)
+        for owner, word in words.items():
+            assert await take(leases, A, b"late", waited_for=owner) == Turn(mine=False, word=word)
 
     async def test_who_left_a_word_may_begin_anew(self, leases: Leases) -> None:
         await take(leases, A, OURS)
         await leases.release({A: OURS}, b"429")
         assert await take(leases, A, OURS) == MINE
+        await leases.release({A: OURS}, b"503")
+        assert await take(leases, A, THEIRS, waited_for=OURS) == Turn(mine=False, word=b"503")
 
     @pytest.mark.parametrize("word", [b"", bytes(range(200)), b"\xff" * 200], ids=["empty", "any bytes", "long"])
     async def test_words_come_back_as_they_are(self, leases: Leases, word: bytes) -> None:
@@ -190,11 +212,14 @@ class LeasesContract(SecondContract):
         assert await take(leases, A, THEIRS, waited_for=OURS) == Turn(mine=False, word=word)
 
     async def test_a_word_is_told_for_its_time(self, leases: Leases, others: Leases) -> None:
-        await take(leases, A, OURS)
+        await leases.acquire({A: NOBODY, B: NOBODY}, OURS, LONG)
         left_at = time.monotonic()
+        await leases.release({B: OURS}, b"429")
+        await take(leases, B, THEIRS)
         await leases.release({A: OURS}, b"429")
         await until(lambda: is_mine(others, A, THEIRS, waited_for=OURS), "the end of a word")
         assert time.monotonic() - left_at > 0.8 * WORD_SECONDS
+        assert (await take(others, B, b"late", waited_for=OURS)).owner == THEIRS, "nor longer under another's lease"
 
     # Beside the values ------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,8 @@ class Table(Leases, Counters):
 
     def __init__(self, store: Honest) -> None:
         self.store = store
-        self.leases: dict[Key, tuple[Owner, bytes | None, float]] = {}
+        self.leases: dict[Key, tuple[Owner, float]] = {}
+        self.words: dict[tuple[Key, Owner], tuple[bytes, float]] = {}
         self.debts: dict[tuple[bytes, int], tuple[float, float]] = {}
         self.tickets: dict[bytes, dict[bytes, float]] = {}
 
@@ -32,35 +33,42 @@ class Table(Leases, Counters):
         return {key: self.turn(key, waited_for, owner, ttl) for key, waited_for in wanted.items()}
 
     def turn(self, key: Key, waited_for: Owner, owner: Owner, ttl: float) -> Turn:
-        holder, word, _ = self.held(key)
-        stored = key in self.store.entries
-        if word is None and holder not in (b"", owner):
-            return Turn(mine=False, stored=stored, owner=holder)
-        if word is not None and holder == waited_for:
+        holder, stored = self.holder(key), key in self.store.entries
+        word = self.word(key, waited_for)
+        if word is not None and not (holder and holder in (owner, waited_for)):
             return Turn(mine=False, stored=stored, word=word)
-        self.leases[key] = owner, None, time.monotonic() + ttl
+        if holder not in (b"", owner):
+            return Turn(mine=False, stored=stored, owner=holder)
+        self.leases[key] = owner, time.monotonic() + ttl
         return Turn(mine=True, stored=stored)
 
-    def held(self, key: Key) -> tuple[Owner, bytes | None, float]:
-        found = self.leases.get(key)
-        return (b"", None, 0.0) if found is None or found[2] < time.monotonic() else found
+    def holder(self, key: Key) -> Owner:
+        owner, until = self.leases.get(key, (b"", 0.0))
+        return owner if until >= time.monotonic() else b""
+
+    def word(self, key: Key, waited_for: Owner) -> bytes | None:
+        word, until = self.words.get((key, waited_for), (None, 0.0))
+        return word if until >= time.monotonic() else None
 
     def is_owner(self, key: Key, owner: Owner) -> bool:
-        return self.held(key)[:2] == (owner, None)
+        return self.holder(key) == owner
 
     async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
         await asyncio.sleep(0)
         still = {key for key, owner in held.items() if self.is_owner(key, owner)}
-        self.leases |= {key: (held[key], None, time.monotonic() + ttl) for key in still}
+        self.leases |= {key: (held[key], time.monotonic() + ttl) for key in still}
         return still
 
     async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
         await asyncio.sleep(0)
         for key, owner in held.items():
             if self.is_owner(key, owner):
-                self.leases[key] = owner, word, time.monotonic() + (0 if word is None else WORD_SECONDS)
-                if word is None:
-                    del self.leases[key]
+                del self.leases[key]
+                if word is not None:
+                    self.leave_word(key, owner, word)
+
+    def leave_word(self, key: Key, owner: Owner, word: bytes) -> None:
+        self.words[key, owner] = word, time.monotonic() + WORD_SECONDS
 
     async def take(self, name: bytes, wants: Sequence[Want], at_most: float) -> float:
         await asyncio.sleep(0)
@@ -132,13 +140,13 @@ class TestHonestCounters(CountersContract):
 
 
 class GivesToAll(Table):
-    def held(self, key: Key) -> tuple[Owner, bytes | None, float]:
-        return b"", None, 0.0
+    def holder(self, key: Key) -> Owner:
+        return b""
 
 
 class TakesAllForHeld(Table):
-    def held(self, key: Key) -> tuple[Owner, bytes | None, float]:
-        return b"somebody", None, 0.0
+    def holder(self, key: Key) -> Owner:
+        return b"somebody"
 
 
 class TellsNoOwner(Table):
@@ -167,17 +175,17 @@ class RefusesItsOwner(Table):
 
 
 class NeverEnds(Table):
-    def held(self, key: Key) -> tuple[Owner, bytes | None, float]:
-        return self.leases.get(key, (b"", None, 0.0))
+    def holder(self, key: Key) -> Owner:
+        return self.leases.get(key, (b"", 0.0))[0]
 
 
 class LooksBeforeItTakes(Table):
     """Two trips, between which others come: both find nobody, and the second takes the lease from the first."""
 
     async def acquire(self, wanted: Mapping[Key, Owner], owner: Owner, ttl: float) -> Mapping[Key, Turn]:
-        free = {key for key in wanted if not self.held(key)[0]}
+        free = {key for key in wanted if not self.holder(key)}
         await asyncio.sleep(0)
-        self.leases |= {key: (owner, None, time.monotonic() + ttl) for key in free}
+        self.leases |= {key: (owner, time.monotonic() + ttl) for key in free}
         taken = {key: Turn(mine=True, stored=key in self.store.entries) for key in free}
         return {key: taken.get(key) or self.turn(key, waited_for, owner, ttl) for key, waited_for in wanted.items()}
 
@@ -191,13 +199,13 @@ class NeverShortens(Table):
     async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
         before = dict(self.leases)
         still = await super().renew(held, ttl)
-        self.leases |= {key: max(self.leases[key], before[key], key=lambda lease: lease[2]) for key in still}
+        self.leases |= {key: max(self.leases[key], before[key], key=lambda lease: lease[1]) for key in still}
         return still
 
 
 class RenewsForAnybody(Table):
     async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
-        self.leases |= {key: (self.held(key)[0] or owner, None, time.monotonic() + ttl) for key, owner in held.items()}
+        self.leases |= {key: (self.holder(key) or owner, time.monotonic() + ttl) for key, owner in held.items()}
         return {key for key, owner in held.items() if self.is_owner(key, owner)}
 
 
@@ -208,7 +216,7 @@ class RenewsForTheFirstOwner(Table):
 
 class RenewsWords(Table):
     def is_owner(self, key: Key, owner: Owner) -> bool:
-        return self.held(key)[0] == owner
+        return self.holder(key) == owner or self.word(key, owner) is not None
 
 
 class NeverReleases(Table):
@@ -219,28 +227,70 @@ class NeverReleases(Table):
 class ReleasesForAnybody(Table):
     async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
         for key, owner in held.items():
-            self.leases[key] = owner, word, time.monotonic() + (0 if word is None else WORD_SECONDS)
+            self.leases.pop(key, None)
+            if word is not None:
+                self.leave_word(key, owner, word)
+
+
+class LeavesWordsForAnybody(Table):
+    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
+        await super().release(held)
+        for key, owner in held.items() if word is not None else ():
+            self.leave_word(key, owner, cast("bytes", word))
 
 
 class TellsAWordOnce(Table):
     def turn(self, key: Key, waited_for: Owner, owner: Owner, ttl: float) -> Turn:
         turn = super().turn(key, waited_for, owner, ttl)
         if turn.word is not None:
-            del self.leases[key]
+            del self.words[key, waited_for]
         return turn
 
 
 class TellsWordsToAll(Table):
-    def turn(self, key: Key, waited_for: Owner, owner: Owner, ttl: float) -> Turn:
-        holder, word, _ = self.held(key)
-        return super().turn(key, waited_for if word is None else holder, owner, ttl)
+    def word(self, key: Key, waited_for: Owner) -> bytes | None:
+        told = [word for (of, _), (word, until) in self.words.items() if of == key and until >= time.monotonic()]
+        return told[-1] if told else None
 
 
 class TellsWordsToLikeOwners(Table):
+    def word(self, key: Key, waited_for: Owner) -> bytes | None:
+        like = [owner for of, owner in self.words if of == key and waited_for and owner.startswith(waited_for)]
+        return super().word(key, like[0] if like else waited_for)
+
+
+class EndsAWordWithTheNextLease(Table):
     def turn(self, key: Key, waited_for: Owner, owner: Owner, ttl: float) -> Turn:
-        holder, word, _ = self.held(key)
-        like = word is not None and waited_for and holder.startswith(waited_for)
-        return super().turn(key, holder if like else waited_for, owner, ttl)
+        turn = super().turn(key, waited_for, owner, ttl)
+        if turn.mine:
+            self.words = {of: word for of, word in self.words.items() if of[0] != key}
+        return turn
+
+
+class TellsAWordToWhoHasTheLease(Table):
+    def turn(self, key: Key, waited_for: Owner, owner: Owner, ttl: float) -> Turn:
+        word = self.word(key, waited_for)
+        told = Turn(mine=False, stored=key in self.store.entries, word=word)
+        return super().turn(key, waited_for, owner, ttl) if word is None else told
+
+
+class EndsAllWordsWithALease(Table):
+    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
+        self.words = {of: word for of, word in self.words.items() if of[0] not in held}
+        await super().release(held, word)
+
+
+class KeepsTheFirstWord(Table):
+    def leave_word(self, key: Key, owner: Owner, word: bytes) -> None:
+        if (key, owner) not in self.words:
+            super().leave_word(key, owner, word)
+
+
+class TellsWordsAsLongAsALeaseIsHeld(Table):
+    def word(self, key: Key, waited_for: Owner) -> bytes | None:
+        if self.holder(key):
+            return self.words.get((key, waited_for), (None, 0.0))[0]
+        return super().word(key, waited_for)
 
 
 class CutsWords(Table):
@@ -254,10 +304,8 @@ class TakesEmptyWordsForNone(Table):
 
 
 class ForgetsWords(Table):
-    async def release(self, held: Mapping[Key, Owner], word: bytes | None = None) -> None:
-        await super().release(held, word)
-        if word is not None:
-            self.leases |= {key: (owner, word, time.monotonic() + 0.5) for key, owner in held.items()}
+    def leave_word(self, key: Key, owner: Owner, word: bytes) -> None:
+        self.words[key, owner] = word, time.monotonic() + 0.5
 
 
 class SeesNoValues(Table):
@@ -280,7 +328,7 @@ class LocksInTheValuesPlace(Table):
 
 class GoesWithThePurge(Table):
     def emptied(self) -> None:
-        self.leases, self.debts, self.tickets = {}, {}, {}
+        self.leases, self.words, self.debts, self.tickets = {}, {}, {}, {}
 
 
 class TakesAThousand(Table):
@@ -427,12 +475,18 @@ LEASE_FAULTS: dict[str, tuple[type[Table], ...]] = {
     "test_only_the_owner_renews": (RenewsForAnybody,),
     "test_one_renewal_may_be_for_several_owners": (RenewsForTheFirstOwner,),
     "test_a_lease_that_is_released_is_the_next_ones": (NeverReleases,),
-    "test_only_the_owner_releases": (ReleasesForAnybody,),
+    "test_only_the_owner_releases": (ReleasesForAnybody, LeavesWordsForAnybody),
     "test_a_word_is_told_to_all_who_waited_for_this_owner": (TellsAWordOnce, RenewsWords),
     "test_for_everybody_else_a_word_is_no_lease": (TellsWordsToAll, TellsWordsToLikeOwners),
-    "test_who_left_a_word_may_begin_anew": (TellsWordsToAll,),
+    "test_a_word_outlives_the_next_lease_for_those_who_waited": (
+        EndsAWordWithTheNextLease,
+        TellsAWordToWhoHasTheLease,
+        EndsAllWordsWithALease,
+    ),
+    "test_each_of_several_owners_words_is_told_to_those_who_waited_for_him": (EndsAllWordsWithALease,),
+    "test_who_left_a_word_may_begin_anew": (TellsWordsToAll, KeepsTheFirstWord),
     "test_words_come_back_as_they_are": (CutsWords, TakesEmptyWordsForNone),
-    "test_a_word_is_told_for_its_time": (ForgetsWords,),
+    "test_a_word_is_told_for_its_time": (ForgetsWords, TellsWordsAsLongAsALeaseIsHeld),
     "test_whether_a_value_is_held_is_told_with_every_turn": (SeesNoValues, SeesValuesOfItsOwnOnly),
     "test_leases_are_no_values": (LocksInTheValuesPlace,),
     "test_leases_and_words_outlive_a_purge": (GoesWithThePurge,),

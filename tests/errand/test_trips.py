@@ -153,6 +153,32 @@ async def test_a_renewal_that_hangs_does_not_lose_the_lease(course: Course) -> N
     assert course.processes[0].means.claims.counts["lost"] == 0
 
 
+async def test_who_waits_hears_of_a_failure_though_others_take_the_lease_at_once(course: Course) -> None:
+    """A key that many want, and an upstream that refuses: between two looks of who waits, others try and fail."""
+    first, second = course.processes
+    course.world.upstream_fails = [UpstreamRefused(402, b"") for _ in range(20)]
+    await all_want_it(course)
+    waits = course.callers[1][2]
+
+    def of_the_first() -> list[Waiting]:
+        return [one for one in course.world.possible() if one.process is first and one.due is None]
+
+    for _ in range(5):
+        while course.callers[-1][2] is not waits and not course.callers[-1][2].done():
+            await course.world.let_go(of_the_first()[0])
+        while steps := of_the_first():
+            await course.world.let_go(steps[0])
+        await course.ask(first, ["a"])
+        while not any(one.what == "answer" for one in course.world.waiting):
+            await course.world.let_go(of_the_first()[0])
+    assert not waits.done(), "it has not looked yet"
+    while steps := [one for one in course.world.waiting if one.process is second and not waits.done()]:
+        await course.world.let_go(steps[0])
+    assert isinstance(waits.exception(), UpstreamRefused)
+    assert len(course.world.upstream_fails) == 14, "it has tried nothing itself"
+    await course.fairly(LONG)
+
+
 async def test_another_accounts_refusal_is_not_ours(course: Course) -> None:
     theirs = replace(course.world.settings.deployments[0], api_key=SecretStr("jina_another"))
     settings = replace(course.world.settings, deployments=(theirs,))
@@ -263,7 +289,7 @@ async def test_each_of_two_leases_of_one_key_is_given_up(course: Course) -> None
     """As of a trip whose key was purged, and of one that began after it while the leases could not be asked for."""
     claims, key = course.processes[0].means.claims, key_of(course, "a")
     claims._hold([(key, b"one"), (key, b"two")])
-    course.world.held[key] = (b"one", course.world.now + LONG, None)
+    course.world.held[key] = (b"one", course.world.now + LONG)
     giving_up = asyncio.create_task(claims.release([(key, b"one"), (key, b"two")]))
     while not giving_up.done():
         await course.world.settle()
@@ -276,7 +302,7 @@ async def test_each_of_two_leases_of_one_key_is_given_up(course: Course) -> None
 async def test_a_lease_that_was_lost_is_counted_and_not_taken_from_who_has_it_now(course: Course) -> None:
     await all_want_it(course)
     key = key_of(course, "a")
-    thief = (b"another", course.world.now + LONG, None)
+    thief = (b"another", course.world.now + LONG)
     course.world.held[key] = thief
     began = course.world.now
     while course.world.now < began + 2 * LEASE:
@@ -291,7 +317,7 @@ async def test_a_lease_that_was_lost_is_counted_and_not_taken_from_who_has_it_no
 async def test_who_waits_too_long_pays_for_himself(course: Course) -> None:
     second = course.processes[1]
     key = key_of(course, "a")
-    course.world.held[key] = (b"another", course.world.now + 10 * LONG, None)
+    course.world.held[key] = (b"another", course.world.now + 10 * LONG)
     await course.ask(second, ["a"])
     await course.fairly(LONG)
     assert course.callers[0][2].result()[1].tokens_billed == 1

@@ -48,7 +48,8 @@ class World:
         self.now = 1_000_000.0
         self.waiting: list[Waiting] = []
         self.values: dict[Key, Value] = {}
-        self.held: dict[Key, tuple[Owner, float, bytes | None]] = {}
+        self.held: dict[Key, tuple[Owner, float]] = {}
+        self.words: dict[tuple[Key, Owner], tuple[float, bytes]] = {}
         self.billed: Counter[str] = Counter()
         self.calls: list[int] = []
         """The items of each call that was answered."""
@@ -214,20 +215,22 @@ class SharedLeases(Leases):
 
     def _turn(self, key: Key, waited: Owner, owner: Owner, ttl: float) -> Turn:
         world, stored = self._world, key in self._world.values
-        holder, until, word = world.held.get(key, (b"", 0.0, None))
-        if until > world.now and word is None and holder != owner:
-            return Turn(False, stored, holder)
-        if until > world.now and word is not None and holder == waited:
+        holder, until = world.held.get(key, (b"", 0.0))
+        told_until, word = world.words.get((key, waited), (0.0, None))
+        holds = until > world.now
+        if told_until > world.now and holder != owner and not (holds and holder == waited):
             return Turn(False, stored, word=word)
-        if holder not in (b"", owner) and word is None:
+        if holds and holder != owner:
+            return Turn(False, stored, holder)
+        if holder not in (b"", owner):
             world.excuses[key] += 1
-        world.held[key] = (owner, world.now + ttl, None)
+        world.held[key] = (owner, world.now + ttl)
         return Turn(True, stored)
 
     async def renew(self, held: Mapping[Key, Owner], ttl: float) -> Set[Key]:
         await self._arrive("renew")
         kept = {key for key, owner in held.items() if self._is_held(key, owner)}
-        self._world.held.update({key: (held[key], self._world.now + ttl, None) for key in kept})
+        self._world.held.update({key: (held[key], self._world.now + ttl) for key in kept})
         await self._process.step("renewed")
         return kept
 
@@ -237,12 +240,12 @@ class SharedLeases(Leases):
             if self._is_held(key, owner):
                 del self._world.held[key]
                 if word is not None:
-                    self._world.held[key] = (owner, self._world.now + WORD_SECONDS, word)
+                    self._world.words[key, owner] = (self._world.now + WORD_SECONDS, word)
         await self._process.step("released")
 
     def _is_held(self, key: Key, owner: Owner) -> bool:
-        holder, until, word = self._world.held.get(key, (b"", 0.0, None))
-        return holder == owner and until > self._world.now and word is None
+        holder, until = self._world.held.get(key, (b"", 0.0))
+        return holder == owner and until > self._world.now
 
 
 class Course:

@@ -73,6 +73,24 @@ async def test_a_batch_is_few_scripts_and_leaves_nothing_when_released(shared_re
         assert shared_redis.ask("KEYS", f"{store.namespace}:*") == []
 
 
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"\x00", b"\xff", b"\x05abc", b"\x00" + b"x" * 100, b"\x03abc0000000000001", b"\x00" + b"9" * 13, b"-3abc"],
+)
+async def test_whatever_stands_in_the_place_of_a_lease_is_no_trouble_for_a_script(
+    shared_redis: RedisServer, junk: bytes
+) -> None:
+    store = store_on(shared_redis)
+    async with opened(store) as leases:
+        shared_redis.ask("SET", f"{store.namespace}:{A.hex()}:lease", junk, "PX", 200)
+        await leases.acquire({A: THEIRS, B: b""}, OURS, LONG)
+        await leases.renew({A: OURS}, LONG)
+        await leases.release({A: OURS}, b"429")
+        async with asyncio.timeout(10):
+            while not (await claim(leases, [A]))[A].mine:
+                await asyncio.sleep(0.01)
+
+
 async def test_words_and_counters_end_by_themselves(shared_redis: RedisServer) -> None:
     store = store_on(shared_redis)
     async with opened(store) as leases:
@@ -185,7 +203,7 @@ async def test_without_the_right_to_run_scripts_the_store_goes_on_and_the_log_sa
                 assert await is_refused(leases)
             assert await guard.set_many({A: b"1"}) is True
             assert await guard.get_many([A]) == {A: b"1"}
-            shared_redis.ask("ACL", "SETUSER", "plain", "+eval", "+exists")
+            shared_redis.ask("ACL", "SETUSER", "plain", "+eval", "+exists", "+time")
             async with asyncio.timeout(10):
                 while await is_refused(leases):
                     await asyncio.sleep(0.01)

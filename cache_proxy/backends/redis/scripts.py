@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cache_proxy.backends.base import Key
+from cache_proxy.backends.base import WORDS_MOST, Key
 from cache_proxy.backends.redis.buckets import Bucket
 from cache_proxy.backends.redis.delivery import Order
 from cache_proxy.backends.redis.nodes import Words
@@ -39,35 +39,71 @@ def script(text: str, names: Sequence[bytes], arguments: Sequence[Argument]) -> 
     return "EVAL", text, len(names), *names, *(each if isinstance(each, bytes) else str(each) for each in arguments)
 
 
-# A lease is "+" and its owner. A word is "-", its owner with the length before it, and the word. The reply for each
-# lease is whether the value is held, "1" or "0", and then "=" (it is yours), "+" and the owner, or "-" and the word.
-ACQUIRE = """
+# In the place of a lease stand its owner, or nothing where only words are left, and then the words of owners before
+# him, the newest first: until when each is told (13 digits, milliseconds since the epoch), its owner, and itself. All
+# owners and words have their length before them, in a byte.
+_READ = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function cut(held, at)
+  local last = at + (held:byte(at) or 0)
+  return held:sub(at + 1, last), last + 1
+end
+
+local function read(held)
+  local holder, at = cut(held, 1)
+  local words = {}
+  while at <= #held do
+    local first, till = at, tonumber(held:sub(at, at + 12))
+    local owner, word
+    owner, at = cut(held, at + 13)
+    word, at = cut(held, at)
+    if till and till > now then
+      words[#words + 1] = {owner = owner, word = word, till = till, whole = held:sub(first, at - 1)}
+    end
+  end
+  return holder, words
+end
+"""
+
+# The reply for each lease is whether the value is held, "1" or "0", and then "=" (it is yours), "+" and its owner, or
+# "-" and the word of the owner that was waited for.
+ACQUIRE = (
+    _READ
+    + """
 local owner, ms, leases, said = ARGV[1], ARGV[2], #ARGV - 2, {}
 local all = redis.call('MGET', unpack(KEYS, 1, leases))
 for at = 1, leases do
-  local held = all[at] or ''
-  local waited_for = ARGV[at + 2]
-  local word = '-' .. string.char(#waited_for) .. waited_for
+  local holder, words = read(all[at] or '')
+  local waited_for, carried, told = ARGV[at + 2], {}, nil
+  for _, each in ipairs(words) do
+    carried[#carried + 1] = each.whole
+    if each.owner == waited_for then
+      told = each.word
+    end
+  end
   local stored = KEYS[leases + at] and redis.call('EXISTS', KEYS[leases + at]) == 1 and '1' or '0'
-  if held:sub(1, 1) == '+' and held ~= '+' .. owner then
-    said[at] = stored .. held
-  elseif waited_for ~= '' and held:sub(1, #word) == word then
-    said[at] = stored .. '-' .. held:sub(#word + 1)
+  if told and holder ~= owner and holder ~= waited_for then
+    said[at] = stored .. '-' .. told
+  elseif holder ~= '' and holder ~= owner then
+    said[at] = stored .. '+' .. holder
   else
-    redis.call('SET', KEYS[at], '+' .. owner, 'PX', ms)
+    redis.call('SET', KEYS[at], string.char(#owner) .. owner .. table.concat(carried), 'PX', ms)
     said[at] = stored .. '='
   end
 end
 return said
 """
+)
 
 RENEW = """
 local ms, said, all = ARGV[1], {}, redis.call('MGET', unpack(KEYS))
 for at, lease in ipairs(KEYS) do
-  local ours = '+' .. ARGV[at + 1]
+  local held, owner = all[at] or '', ARGV[at + 1]
   said[at] = 0
-  if all[at] == ours then
-    redis.call('SET', lease, ours, 'PX', ms)
+  if held:sub(1, 1 + #owner) == string.char(#owner) .. owner then
+    redis.call('SET', lease, held, 'PX', ms)
     said[at] = 1
   end
 end
@@ -75,22 +111,37 @@ return said
 """
 
 # Without a word the time it is told is 0.
-RELEASE = """
-local ms, word, said, all = ARGV[1], ARGV[2], {}, redis.call('MGET', unpack(KEYS))
+RELEASE = (
+    _READ
+    + f"local most = {WORDS_MOST}\n"
+    + """
+local ms, word, said, all = tonumber(ARGV[1]), ARGV[2], {}, redis.call('MGET', unpack(KEYS))
 for at, lease in ipairs(KEYS) do
   local owner = ARGV[at + 2]
+  local holder, words = read(all[at] or '')
   said[at] = 0
-  if all[at] == '+' .. owner then
-    if ms == '0' then
-      redis.call('UNLINK', lease)
+  if holder == owner then
+    local left, last = {}, ms > 0 and now + ms or 0
+    if ms > 0 then
+      left[1] = string.format('%013.0f', last) .. string.char(#owner) .. owner .. string.char(#word) .. word
+    end
+    for _, each in ipairs(words) do
+      if #left < most and (ms == 0 or each.owner ~= owner) then
+        left[#left + 1] = each.whole
+        last = math.max(last, each.till)
+      end
+    end
+    if #left > 0 then
+      redis.call('SET', lease, string.char(0) .. table.concat(left), 'PX', last - now)
     else
-      redis.call('SET', lease, '-' .. string.char(#owner) .. owner .. word, 'PX', ms)
+      redis.call('UNLINK', lease)
     end
     said[at] = 1
   end
 end
 return said
 """
+)
 
 # All is in seconds: what is wanted of a bucket, by the time in which so much comes back, and what it lacks. Written
 # down are the moment, and what each bucket lacked then. So a clock that is set back only stands still.
