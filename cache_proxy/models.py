@@ -252,6 +252,8 @@ class Deployment:
     id: str
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    account: str = ""
+    """What its limits are counted under, together with its URL: those that share them share it. Empty: its id."""
     timeout: float = 60.0
     max_parallel: int = 32
     parallel_everywhere: bool = False

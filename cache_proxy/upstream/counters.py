@@ -26,9 +26,10 @@ class Counters(Protocol):
 def counter_name(deployment: Deployment, *what: str) -> bytes:
     """The name under which a deployment's ``what`` is counted: the same in every process of one configuration.
 
-    A deployment's id is the only one of its configuration; its URL tells it from one of the same id in another
-    configuration that shares the store. ``what`` is part of the name, so that a limit that is set later does not find
-    the count of another in its place. 58 bytes at most.
+    A deployment's account (its id, unless several share one) is the only one of its configuration; its URL tells it
+    from one of the same id in another configuration that shares the store. ``what`` is part of the name, so that a
+    limit that is set later does not find the count of another in its place. 58 bytes at most.
     """
-    digest = sha256(b"%d:%s%s" % (len(deployment.id.encode()), deployment.id.encode(), deployment.base_url.encode()))
+    account = (deployment.account or deployment.id).encode()
+    digest = sha256(b"%d:%s%s" % (len(account), account, deployment.base_url.encode()))
     return ":".join((digest.hexdigest()[:40], *what)).encode()

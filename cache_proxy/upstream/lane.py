@@ -22,6 +22,16 @@ class Connection(Protocol):
         """Let go of the connections."""
 
 
+class Limits:
+    """What one account may do at one place. The deployments that share an account share them."""
+
+    def __init__(
+        self, deployment: Deployment, clock: Callable[[], float], sleep: Sleep, counters: Counters | None = None
+    ) -> None:
+        self.rates = Rates(deployment, clock, counters)
+        self.slots = Slots(deployment, clock, sleep, counters)
+
+
 class Lane:
     """One deployment: its connection, its limits, its luck so far."""
 
@@ -29,9 +39,9 @@ class Lane:
         self,
         deployment: Deployment,
         connection: Connection,
+        limits: Limits,
         clock: Callable[[], float],
         sleep: Sleep,
-        counters: Counters | None = None,
     ) -> None:
         self.deployment = deployment
         self.connection = connection
@@ -41,8 +51,8 @@ class Lane:
         self.rests_until = 0.0
         self._clock = clock
         self._sleep = sleep
-        self._rates = Rates(deployment, clock, counters)
-        self._slots = Slots(deployment, clock, sleep, counters)
+        self._rates = limits.rates
+        self._slots = limits.slots
 
     @asynccontextmanager
     async def room(self, tokens: int, max_wait: float) -> AsyncIterator[None]:

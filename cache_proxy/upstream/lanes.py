@@ -24,10 +24,10 @@ from cache_proxy.calls import Call, Ledger
 from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamRefused
 from cache_proxy.models import Deployment
 from cache_proxy.upstream.books import Books, Load
-from cache_proxy.upstream.counters import Counters
+from cache_proxy.upstream.counters import Counters, counter_name
 from cache_proxy.upstream.doubts import Doubts
 from cache_proxy.upstream.failures import FREE, KEY_REFUSED, kind_of
-from cache_proxy.upstream.lane import Connection, Lane
+from cache_proxy.upstream.lane import Connection, Lane, Limits
 from cache_proxy.upstream.slots import Sleep
 
 _BACKOFF = wait_exponential_jitter(multiplier=0.25, max=8.0, jitter=0.25)
@@ -83,6 +83,7 @@ class Lanes:
         self._counters = counters
         self._timed = timed or _unheard
         self._lanes: dict[str, Lane] = {}
+        self._limits: dict[bytes, Limits] = {}
 
     async def send(self, deployments: Sequence[Deployment], load: Load) -> Sent:
         """The upstream's answer, tried again as the rules of this file say. Whoever gets it settles its call.
@@ -120,9 +121,15 @@ class Lanes:
         lane = self._lanes.get(deployment.id)
         if lane is None:
             connection = self._connect(deployment)
-            lane = Lane(deployment, connection, self._clock, self._sleep, self._counters)
+            lane = Lane(deployment, connection, self._limits_of(deployment), self._clock, self._sleep)
             self._lanes[deployment.id] = lane
         return lane
+
+    def _limits_of(self, deployment: Deployment) -> Limits:
+        name = counter_name(deployment)
+        if name not in self._limits:
+            self._limits[name] = Limits(deployment, self._clock, self._sleep, self._counters)
+        return self._limits[name]
 
 
 class _Journey:

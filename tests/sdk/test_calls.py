@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from cache_proxy import aembedding, arerank, embedding, rerank
+from cache_proxy.core.catalog import look_up
+from cache_proxy.core.names import Target
 from cache_proxy.errors import CacheProxyError, ConfigError, ModelNotFound, RequestError, UpstreamLost, UpstreamRefused
+from cache_proxy.models import Deployment
 from cache_proxy.sdk.answers import EmbeddingResponse, RerankResponse
-from cache_proxy.sdk.calls import portal
+from cache_proxy.sdk.calls import Options, portal
 from cache_proxy.serving import hosted
 from cache_proxy.standin import Fault, StandIn
+from cache_proxy.upstream.counters import counter_name
 from tests.sdk.conftest import Upstream
 
 EMBEDDER = "jina_ai/jina-embeddings-v3"
@@ -132,6 +136,20 @@ def test_a_call_may_say_how_often_to_try_again(standin: StandIn) -> None:
         embedding(EMBEDDER, ["a"], num_retries=0)
     assert embedding(EMBEDDER, ["a"], num_retries=1).data
     assert standin.call_count == 3
+
+
+def test_a_call_with_patience_of_its_own_counts_against_the_same_limits_and_one_with_another_key_does_not() -> None:
+    place = Deployment("jina", "https://api.jina.test/v1", "jina_ours", rpm=10)
+    target = Target("m", look_up("jina-embeddings-v3", own_server=False), "identity", (place,))
+
+    def counted(options: Options) -> bytes:
+        return counter_name(options.apply(target).deployments[0], "rpm")
+
+    ours = [Options(timeout=10.0), Options(timeout=11.0), Options(num_retries=0), Options(api_key="jina_ours")]
+    assert {counted(options) for options in ours} == {counter_name(place, "rpm")}
+    others = [Options(api_key="jina_b"), Options(api_key="jina_c"), Options(api_base="https://other.test/v1")]
+    assert len({counted(options) for options in (*ours, *others)}) == 4
+    assert counted(Options(api_key="jina_b", timeout=10.0)) == counted(Options(api_key="jina_b"))
 
 
 def test_caching_false_neither_reads_nor_stores(standin: StandIn) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,30 @@ def test_a_name_is_the_same_everywhere_and_differs_between_deployments_and_limit
     assert len(set(names)) == len(names)
     assert max(map(len, names)) <= 64
     assert counter_name(Deployment("one", "http://one.test/v1", "jina_key", timeout=5.0, rpm=3), "rpm") == names[0]
+
+
+def test_those_that_share_an_account_at_one_place_share_a_name() -> None:
+    account = at(account="the account")
+    assert counter_name(replace(account, id="two", timeout=1.0), "rpm") == counter_name(account, "rpm")
+    assert counter_name(account, "rpm") != counter_name(at(), "rpm")
+    assert counter_name(replace(account, base_url="http://other.test/v1"), "rpm") != counter_name(account, "rpm")
+
+
+async def test_those_that_share_an_account_share_its_limits_in_a_process_too() -> None:
+    one = at(account="shared", tpm=20, max_parallel=1)
+    two = replace(one, id="two", timeout=1.0)
+    alone = Process(None, StoppedTime(), one, two)
+    alone.gate.clear()
+    sending = [
+        asyncio.create_task(alone.lanes.send([each], Load(Endpoint.EMBEDDINGS, {}, 10, 1))) for each in (one, two)
+    ]
+    await settle()
+    assert alone.calls == 1, "one at a time"
+    alone.gate.set()
+    await asyncio.gather(*sending)
+    for each in (one, two):
+        with pytest.raises(UpstreamBusy):
+            await alone.lanes.send([each], Load(Endpoint.EMBEDDINGS, {}, 20, 1))
 
 
 # Calls at a time -----------------------------------------------------------------------------------------------------
