@@ -115,7 +115,8 @@ class Flights:
 
     def __init__(self) -> None:
         self._under_way: dict[Key, Flight] = {}
-        self._abroad: set[Flight] = set()
+        # Each with how many purges there had been when it began: the first is the oldest.
+        self._abroad: dict[Flight, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         # Look-ups are numbered as they begin; a flight that is over lingers for those that began before.
         self._count = 0
@@ -151,8 +152,16 @@ class Flights:
             self._all_purged = self._purges
             self._under_way.clear()
         for key in keys or ():
+            self._purged.pop(key, None)
             self._purged[key] = self._purges
             self._under_way.pop(key, None)
+        self._forget_purges()
+
+    def _forget_purges(self) -> None:
+        """Let go of purges that nobody on the way has lived through, and so nobody can ask about."""
+        since = next(iter(self._abroad.values()), self._purges)
+        while self._purged and next(iter(self._purged.values())) <= since:
+            del self._purged[next(iter(self._purged))]
 
     @property
     def purges(self) -> int:
@@ -184,23 +193,21 @@ class Flights:
         Whoever begins flights sees to it that each is ended and then :meth:`over`.
         """
         flights = [Flight(key, leader, via) for key in keys]
-        self._abroad.update(flights)
+        self._abroad.update(dict.fromkeys(flights, self._purges))
         if shared:
             self._under_way.update({flight.key: flight for flight in flights if flight.key not in private})
         return flights
 
     def over(self, flights: Collection[Flight]) -> None:
         """These have ended, and what they brought is kept where it will be."""
-        self._abroad.difference_update(flights)
         for flight in flights:
+            self._abroad.pop(flight, None)
             if self._looking and flight.brought is not None:
                 flight.last_look = self._count
                 self._lingering.append((self._count, flight))
             else:
                 self._unregister(flight)
-        if not self._abroad:
-            # Nobody is on the way who could ask about past purges.
-            self._purged.clear()
+        self._forget_purges()
 
     def _unregister(self, flight: Flight) -> None:
         if self._under_way.get(flight.key) is flight:

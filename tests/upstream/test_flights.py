@@ -139,6 +139,23 @@ async def test_what_was_purged_is_joined_by_nobody_and_known_as_purged_while_any
     assert not flights._purged, "what nobody can ask about is forgotten"
 
 
+async def test_purges_that_nobody_on_the_way_has_lived_through_are_forgotten() -> None:
+    """Under constant load something is on the way at any time."""
+    flights, key = Flights(), b"%032d"
+    (abroad,) = begun(flights, A)
+    for number in range(1000):
+        since = flights.purges
+        (coming,) = begun(flights, B)
+        flights.purge([key % number, A])
+        assert flights.is_purged(key % number, since)
+        flights.over([abroad])
+        abroad = coming
+        assert len(flights._purged) <= 3
+        assert flights.is_purged(A, since), "the one that is abroad began before that"
+    flights.over([abroad])
+    assert not flights._purged
+
+
 async def test_closing_waits_for_what_is_under_way_and_for_what_that_starts() -> None:
     flights, gate = Flights(), asyncio.Event()
     (a,) = begun(flights, A)
