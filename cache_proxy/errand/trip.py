@@ -63,8 +63,10 @@ class Trip:
 
     async def _take(self, turns: Mapping[Key, Turn]) -> None:
         """Do what each turn calls for; what is left in ``_waiting`` is another's, or can not be read yet."""
-        await self._land(await self._held_now(turns), turns)
+        held = await self._held_now(turns)
+        self._land(held)
         self._pay([key for key in self._waiting if self._is_ours(key, turns.get(key))])
+        await self._means.claims.release([(key, self._owner) for key in held if turns[key].mine])
         for key, turn in turns.items():
             if turn.word is not None and key in self._waiting:
                 await self._hear(key, turn.word)
@@ -100,11 +102,10 @@ class Trip:
         )
         return fresh
 
-    async def _land(self, entries: Mapping[Key, Entry], turns: Mapping[Key, Turn]) -> None:
+    def _land(self, entries: Mapping[Key, Entry]) -> None:
         for key, entry in entries.items():
             self._waiting[key].flight.end(Landed(entry))
         self._means.flights.over([self._waiting.pop(key).flight for key in entries])
-        await self._means.claims.release([(key, self._owner) for key in entries if turns[key].mine])
 
     async def _hear(self, key: Key, word: bytes) -> None:
         """Another process could not bring it."""

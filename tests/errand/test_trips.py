@@ -221,6 +221,21 @@ async def test_what_part_of_a_store_found_is_not_paid_again(course: Course, monk
     assert course.world.billed == {"a": 1, "b": 2}
 
 
+async def test_who_gives_up_a_lease_for_what_is_there_pays_for_the_rest_meanwhile(course: Course) -> None:
+    first, second = course.processes
+    await course.ask(second, ["a", "b"])
+    await until(course, "looked")
+    await course.ask(first, ["a"])
+    while not course.callers[1][2].done() or course.world.held:
+        await course.world.let_go(next(one for one in course.world.possible() if one.process is first))
+    over = course.world.now + LEASE
+    while course.world.now < over and not any(one.what == "call" for one in course.world.waiting):
+        await course.world.let_go(next(one for one in course.world.possible() if one.what != "release"))
+    assert {"call", "release"} <= {one.what for one in course.world.waiting}, "the store takes its time with the lease"
+    await course.fairly(LONG)
+    assert course.world.billed == {"a": 1, "b": 1}
+
+
 async def test_the_end_of_a_process_gives_up_its_leases(course: Course) -> None:
     first, second = course.processes
     await course.ask(first, ["a"])
