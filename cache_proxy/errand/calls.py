@@ -1,7 +1,7 @@
 """Upstream calls: for the parcels of one lane, whoever sent them. Send, read, store, land, take failures apart."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from typing import NamedTuple
@@ -89,6 +89,7 @@ class Calls:
     claims: Claims
     policy: Policy
     clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def make(self, parcels: Sequence[Parcel]) -> None:
         """Fetch these, in as many calls as the model's limits ask for, and end all their flights. They must be of one
@@ -131,8 +132,14 @@ class Calls:
 
     async def _wait_a_little(self, writes: set["asyncio.Task[bool]"]) -> None:
         """Let these be stored, if that is soon."""
-        if writes:
-            await asyncio.wait(writes, timeout=0 if self.shelf.store.ailing else STORE_PATIENCE)
+        if not writes or self.shelf.store.ailing:
+            return
+        patience = asyncio.ensure_future(self.sleep(STORE_PATIENCE))
+        try:
+            while not patience.done() and (left := {write for write in writes if not write.done()}):
+                await asyncio.wait({*left, patience}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            patience.cancel()
 
     async def _kept(self, parcel: Parcel, write: "asyncio.Task[bool] | None") -> bytes | None:
         """The word for those who wait for what this stores: ``None`` unless it was to be stored and is not."""

@@ -67,7 +67,7 @@ class Means:
         how = sharing or Sharing()
         flights, shelf = Flights(), Shelf(store, opener, sleep)
         claims = Claims(store.leases if how.joining and how.leases else None, how.lease, sleep)
-        calls = Calls(shelf, lanes, flights, claims, policy, clock)
+        calls = Calls(shelf, lanes, flights, claims, policy, clock, sleep)
         baskets: Baskets[Parcel] = Baskets(how.window, flights.start, sleep)
         return cls(store, lanes, flights, shelf, claims, calls, baskets, policy, how, clock, now, sleep)
 

@@ -14,7 +14,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache_proxy.errors import StoreError, UpstreamError, UpstreamLost, UpstreamRefused
+from cache_proxy.errand import Sharing
+from cache_proxy.errors import StoreError, UpstreamLost, UpstreamRefused
 from tests.errand.world import LEASE, MODEL, SIZE, Course, Process, World
 
 TEXTS = ["a", "b", "c", "d"]
@@ -25,10 +26,19 @@ BOUND = 200.0
 call may take with its retries, and a lease."""
 
 
-def in_a_world(folder: Path, count: int, chance: Random, play: Callable[[Course], Coroutine[Any, Any, None]]) -> Course:
+WITH_LEASES, WITHOUT = Sharing(lease=LEASE), Sharing(leases=False)
+
+
+def in_a_world(
+    folder: Path,
+    count: int,
+    chance: Random,
+    play: Callable[[Course], Coroutine[Any, Any, None]],
+    sharing: Sharing = WITH_LEASES,
+) -> Course:
     async def run() -> Course:
         world = World(folder)
-        course = Course(world, [Process(world, number) for number in range(count)], chance)
+        course = Course(world, [Process(world, number, sharing) for number in range(count)], chance)
         try:
             await play(course)
             await course.fairly(BOUND)
@@ -84,6 +94,28 @@ def test_in_any_order_each_text_is_paid_once_and_everybody_answered(tmp_path: Pa
         counts = story.counts
         assert counts.items == counts.hits + counts.misses + counts.duplicates + counts.joined
         assert story.tokens_billed == counts.misses, "a token each here: who says miss has paid"
+
+
+@TRIES
+@given(CHANCE, st.sampled_from([(1, WITHOUT), (2, WITH_LEASES)]))
+def test_what_has_landed_and_is_still_being_stored_is_not_paid_again(
+    tmp_path: Path, chance: Random, processes: tuple[int, Sharing]
+) -> None:
+    """A store so slow that no reply waits for it."""
+
+    async def play(course: Course) -> None:
+        course.world.holds = {"store"}
+        await some_requests(course, 3)
+        while not any(task.done() for _, _, task in course.callers):
+            await course.world.let_go(course.world.possible()[0])
+        assert course.world.values == {}, "somebody has his answer, and nothing is stored"
+        await some_requests(course, 3)
+        course.world.holds = frozenset()
+
+    count, sharing = processes
+    course = in_a_world(tmp_path, count, chance, play, sharing)
+    nobody_failed(course)
+    paid_once(course)
 
 
 @TRIES
@@ -208,4 +240,8 @@ def test_a_clock_that_jumps_costs_money_at_most(tmp_path: Path, chance: Random) 
             course.world.now += chance.choice([0.0, LEASE, 3600.0, -LEASE / 2])
 
     course = in_a_world(tmp_path, 2, chance, play)
-    assert all(task.exception() is None or isinstance(task.exception(), UpstreamError) for _, _, task in course.callers)
+    nobody_failed(course)
+    # Who finds that he has waited long enough pays for himself, and so does who is told that his lease is over.
+    gave_up = sum(process.means.claims.counts["gave_up"] for process in course.processes)
+    paid_again = sum(times - 1 for times in course.world.billed.values())
+    assert paid_again <= course.world.excuses.total() + gave_up

@@ -140,6 +140,23 @@ async def test_what_another_process_purged_is_served_to_nobody_who_asks_after_it
     await course.fairly(LONG)
 
 
+async def test_who_waited_reads_what_another_stored_and_not_his_own_copy_that_was_too_old(course: Course) -> None:
+    world, second = course.world, course.processes[1]
+    first = Process(world, 2, near=True)
+    course.processes = [first, second]
+    await course.ask(first, ["a"], cache={"ttl": 10.0})
+    await course.fairly(LONG)
+    world.now += 60
+    await course.ask(first, ["a"])
+    await until(course, "acquire")
+    await course.ask(second, ["a"])
+    while not course.callers[2][2].done() or world.held:
+        await world.let_go(next(one for one in world.possible() if one.process is second))
+    await course.fairly(LONG)
+    assert world.billed == {"a": 2}, "once before, and once after it was over"
+    assert course.callers[1][2].result()[1].counts.joined == 1
+
+
 async def test_a_renewal_that_hangs_does_not_lose_the_lease(course: Course) -> None:
     await all_want_it(course)
     began = course.world.now

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from cache_proxy.backends import MemoryBackend, TieredBackend
 from cache_proxy.backends.base import WORD_SECONDS, Backend, Key, Leases, Owner, Turn, Value
 from cache_proxy.calls import Account
 from cache_proxy.core.renderings import Renderings
@@ -57,6 +58,8 @@ class World:
         """How often a lease was taken over from somebody who had not released it."""
         self.store_fails: StoreError | None = None
         self.writes_fail: StoreError | None = None
+        self.holds: Set[str] = frozenset()
+        """What can not go on for now."""
         self.upstream_fails: list[Exception] = []
         self.settings = settings_for(folder, document)
 
@@ -86,7 +89,7 @@ class World:
         """What can go on now. Of the timers only the next is, for time passes in order."""
         self.waiting = [one for one in self.waiting if not one.gate.done()]
         timers = sorted((one for one in self.waiting if one.due is not None), key=lambda one: one.due or 0)
-        return [one for one in self.waiting if one.due is None] + timers[:1]
+        return [one for one in self.waiting if one.due is None and one.what not in self.holds] + timers[:1]
 
     def vector(self, text: str) -> list[float]:
         """What the upstream gives for a text."""
@@ -102,14 +105,18 @@ class Process:
     number: int
     sharing: Sharing = field(default_factory=lambda: Sharing(lease=LEASE))
     settings: Settings | None = None
+    near: bool = False
+    """Whether it keeps what it has seen in a memory of its own, before the shared store."""
     dead: bool = False
 
     def __post_init__(self) -> None:
         world = self.world
         lanes = Lanes(lambda _: Upstream(self), Rules(), lambda: world.now, self.sleep)
         renderings, settings = Renderings(0), self.settings or world.settings
+        shared = SharedStore(self)
+        store = TieredBackend(MemoryBackend(2**20), shared, clock=lambda: world.now) if self.near else shared
         self.means = Means.over(
-            SharedStore(self), lanes, renderings, policy(settings),
+            store, lanes, renderings, policy(settings),
             sharing=self.sharing, clock=lambda: world.now, now=lambda: world.now, sleep=self.sleep,
         )  # fmt: skip
         self.engine = Engine(names(settings), self.means, renderings)
