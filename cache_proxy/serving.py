@@ -29,6 +29,10 @@ log = logging.getLogger("cache_proxy")
 WELL_KNOWN_KEY = "sk-1234"
 """The ``master_key`` of LiteLLM's samples: everybody knows it."""
 
+LEDGER_REMEDY = (
+    "name another in cache_proxy_settings.ledger_dir, or do without a ledger (cache_proxy_settings.ledger: false)"
+)
+
 _GRACE = 10
 """Seconds after the drain (``asgi/drain.py``) in which slow clients may read what was already written to them."""
 
@@ -91,21 +95,19 @@ def check_store(settings: Settings) -> None:
 
 
 def check_ledger(settings: Settings) -> None:
-    """Raise ``ConfigError`` where the ledger's file can not be made or read, or is of a newer version. A server of a
-    database that is down is no reason.
+    """Raise ``ConfigError`` where the ledger's folder may not be written, or it is of a newer version. A database that
+    is down, a full disk and a damaged file are no reason: hits are served.
     """
-    if not settings.ledger.enabled:
+    ledger = settings.ledger
+    if not ledger.enabled:
         return
+    if ledger.url is None:
+        check_writable(ledger.directory, what="the ledger", file="ledger.db", lock="", remedy=LEDGER_REMEDY)
     try:
-        open_ledger(settings.ledger)
+        open_ledger(ledger)
     except LedgerError as error:
-        if settings.ledger.url is None and settings.ledger.refusing:
-            raise ConfigError(
-                f"{error}, and nothing is spent that is not written down ({settings.ledger.directory}); make that a "
-                "folder that can be written, name another in cache_proxy_settings.ledger_dir, or turn the ledger off "
-                "(cache_proxy_settings.ledger: false)"
-            ) from None
-        log.error("%s", error)
+        spent = "nothing is spent until it can" if ledger.refusing else "what is spent is written when it can"
+        log.error("%s: it can not be written, and %s", error, spent)
 
 
 def ledger_of(settings: Settings) -> str:

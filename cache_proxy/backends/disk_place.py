@@ -28,24 +28,35 @@ _MISTAKES = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ELOOP
 """What no waiting will mend. A full disk and one that has become read-only may pass."""
 
 
-def check_writable(directory: Path) -> None:
-    """Raise ``ConfigError`` where the store may not be written because somebody set it up so.
+REMEDY = "name another in CACHE_PROXY_DIR or litellm_settings.cache_params.disk_cache_dir"
+
+
+def check_writable(
+    directory: Path,
+    *,
+    what: str = "the disk store",
+    file: str = "cache.db",
+    lock: str = "cache.lock",
+    remedy: str = REMEDY,
+) -> None:
+    """Raise ``ConfigError`` where ``what`` is in this folder may not be written because somebody set it up so.
 
     A full or broken disk is no such mistake: answers go on without the store.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _try_folder(directory)
-        _try(directory / "cache.lock", os.O_RDWR | os.O_CREAT)
-        for name in ("cache.db", "cache.db-wal", "cache.db-shm"):
+        if lock:
+            _try(directory / lock, os.O_RDWR | os.O_CREAT)
+        for name in (file, f"{file}-wal", f"{file}-shm"):
             _try(directory / name, os.O_RDWR)
     except OSError as error:
         if error.errno not in _MISTAKES:
             return
         who = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
         raise ConfigError(
-            f"the disk store can not be in {directory}: {error.strerror} ({error.filename}); make it a folder that "
-            f"{who} may write, or name another in CACHE_PROXY_DIR or litellm_settings.cache_params.disk_cache_dir"
+            f"{what} can not be in {directory}: {error.strerror} ({error.filename}); make it a folder that {who} may "
+            f"write, or {remedy}"
         ) from None
 
 

@@ -21,8 +21,10 @@ READ_TIMEOUT = 0.5
 SLACK = 3.0
 """Seconds that a slow machine may add to any answer. The rows show what it really is."""
 
-OWN = {"memory_mib": 0, "store_read_timeout": READ_TIMEOUT, "log_format": "off"}
-"""The memory tier is off, so that every look-up meets the store."""
+OWN = {"memory_mib": 0, "store_read_timeout": READ_TIMEOUT, "log_format": "off", "lease_seconds": 1.0}
+"""The memory tier is off, so that every look-up meets the store. A server that is killed costs those who wait for it a
+lease, which has its own table (docs/economy.md): here it is short, so that what the store costs is seen.
+"""
 
 _numbers = count()
 
@@ -60,7 +62,9 @@ class Ground:
         """``hosts`` servers with one configuration: ``OWN``, and ``document`` merged in, section by section. The store
         is the one on disk unless it says otherwise. See :func:`tests.faults.servers.serving` for the rest.
         """
-        sections = _merged({"cache_proxy_settings": OWN}, document or {})
+        # The ledger is on a sound disk: without it nothing is spent, whatever the store does.
+        own = {**OWN, "ledger_dir": str(self.folder / "ledger")}
+        sections = _merged({"cache_proxy_settings": own}, document or {})
         around = {"CACHE_PROXY_DIR": str(self.store), **(environ or {})}
         homes = [self.folder / f"{name}-{number}" for number in range(hosts)]
         with ExitStack() as stack:
