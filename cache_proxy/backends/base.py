@@ -110,6 +110,13 @@ class Backend(ABC):
         return None
 
     @property
+    def writers_queue(self) -> bool:
+        """Whether leases and counters may rightly wait, for as long as a write, for others that write, while look-ups
+        are answered. Else who guards the store takes a call that is silent for long as lost, with its connection.
+        """
+        return False
+
+    @property
     def leases(self) -> "Leases | None":
         """Leases on this store's keys, for all processes that share it; ``None`` where a store has none. Always the
         same object, whether the store is open or not.

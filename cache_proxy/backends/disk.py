@@ -159,6 +159,10 @@ class DiskBackend(Backend):
         await self._write(_write_and_forget)
 
     @property
+    def writers_queue(self) -> bool:
+        return True
+
+    @property
     def leases(self) -> Leases:
         return self._leases
 

@@ -266,8 +266,14 @@ class GuardedBackend(Backend):
             look=partial(self._read, [PROBE]),
             sign=self._read_deadline,
             deadline=self._write_deadline,
+            queues=self._writers_queue(),
             clock=self._clock,
         )
+
+    def _writers_queue(self) -> bool:
+        with suppress(Exception):
+            return bool(self.inner.writers_queue)
+        return False
 
     async def advice(self) -> Sequence[str]:
         return await self.inner.advice()

@@ -18,12 +18,18 @@ from cache_proxy.errors import PartialAnswer, StoreError
 
 T = TypeVar("T")
 
+SIGNS = 2
+"""So many times as long as a look-up is an answer waited for, from a store whose writers do not queue."""
+
+_NEARLY = 0.9
+"""Of the time that a sign may take: silence for less says nothing of the store."""
+
 
 class Gate:
     """The way to one of the two. ``what`` is the word it is counted under among the failures of ``calls``; ``store`` is
-    the breaker of the whole store and ``breaker`` its own. An answer is waited for for ``deadline`` seconds, but each
-    ``sign`` seconds without one count against the store, unless it answers a ``look`` then, or the call after all: one
-    that is busy is waited for, one that hangs is not.
+    the breaker of the whole store and ``breaker`` its own. An answer is waited for for ``deadline`` seconds where it
+    ``queues``, else for two ``sign``; and each ``sign`` seconds without one count against the store, unless it answers
+    a ``look`` then, or the call after all: one that is busy is waited for, one that hangs is not.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class Gate:
         look: Callable[[], Awaitable[object]],
         sign: float,
         deadline: float,
+        queues: bool,
         clock: Callable[[], float],
     ) -> None:
         self._what = what
@@ -45,6 +52,7 @@ class Gate:
         self._look = look
         self._sign = sign
         self._deadline = deadline
+        self._patience = deadline if queues else min(SIGNS * sign, deadline)
         self._clock = clock
 
     async def ask(self, work: Callable[..., Awaitable[T]], *args: object) -> T:
@@ -90,7 +98,7 @@ class Gate:
 
     async def _wait(self, task: "asyncio.Task[T]") -> None:
         silence = _Silence(self._store)
-        give_up_at = self._clock() + self._deadline
+        give_up_at = self._clock() + self._patience
         while self._store.state == "closed" and (left := give_up_at - self._clock()) > 0:
             began_at = self._clock()
             done, _ = await asyncio.wait({task}, timeout=min(self._sign, left))
@@ -98,7 +106,7 @@ class Gate:
                 silence.broken()
                 return
             # What is left of the deadline may be too short for its silence to say anything of the store.
-            if left < self._sign:
+            if left < self._sign * _NEARLY:
                 return
             if silence.counts(began_at):
                 self._calls.start(self._listen, silence)

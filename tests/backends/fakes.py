@@ -34,6 +34,7 @@ class WaywardStore(Backend):
         self.closing = asyncio.Event()
         self.closing.set()
         self.refusing_open: Exception | None = None
+        self.queueing = False
         self.closing_takes = 0.0
         self.closed = 0
         self.reads = 0
@@ -41,6 +42,10 @@ class WaywardStore(Backend):
         self.reads_cancelled = 0
         self.wayward_leases = WaywardLeases(self)
         self.wayward_counters = WaywardCounters(self)
+
+    @property
+    def writers_queue(self) -> bool:
+        return self.queueing
 
     @property
     def leases(self) -> "WaywardLeases":

@@ -283,7 +283,8 @@ async def test_giving_up_leases_in_a_store_that_hangs_says_nothing_against_it(
 
 @pytest.fixture
 async def patient(inner: WaywardStore) -> AsyncIterator[GuardedBackend]:
-    """A guard that gives up on nothing but a store that hangs."""
+    """A guard that gives up on nothing but a store that hangs: writers queue in this one."""
+    inner.queueing = True
     made = GuardedBackend(inner, read_deadline=0.1, write_deadline=60.0)
     await made.open()
     yield made
@@ -340,6 +341,35 @@ async def test_an_answer_that_came_late_excuses_no_look_up_and_closes_no_store_t
     await waiting
     assert patient.state == "open"
     inner.answering_reads.set()
+
+
+async def test_where_no_writers_queue_a_call_that_is_silent_for_long_is_lost_and_the_store_is_not(
+    inner: WaywardStore,
+) -> None:
+    """As on a connection that went silent: others answer."""
+    guard = GuardedBackend(inner, read_deadline=SOON, write_deadline=60.0)
+    await guard.open()
+    assert guard.leases is not None
+    inner.leases.answering.clear()
+    async with asyncio.timeout(5):
+        assert not await acquired(guard.leases)
+    await until(lambda: counted(guard) == 0)
+    assert guard.state == "closed"
+    inner.leases.answering.set()
+    assert await acquired(guard.leases)
+    await guard.close()
+
+
+async def test_one_call_finds_out_that_a_store_hangs(inner: WaywardStore) -> None:
+    guard = GuardedBackend(inner, read_deadline=0.1, write_deadline=60.0)
+    await guard.open()
+    assert guard.leases is not None
+    inner.answering.clear()
+    async with asyncio.timeout(5):
+        assert not await acquired(guard.leases)
+    assert guard.state == "open"
+    inner.answering.set()
+    await guard.close()
 
 
 async def test_leases_that_never_answer_are_given_up_at_the_deadline_and_left_alone(inner: WaywardStore) -> None:
