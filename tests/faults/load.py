@@ -14,6 +14,9 @@ from tests.faults.questions import Question, fresh, warm
 LOST = 0
 """The status of a request whose connection broke before it was answered."""
 
+_IDLE = 3.0
+"""Seconds after which a connection is made anew: servers close those that were idle for five."""
+
 _PATIENCE = 30.0
 _ASKED_PER_CONNECTION = 8  # then another worker may get the client
 
@@ -45,10 +48,14 @@ class Client:
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_PATIENCE)
         self._asked = 0
+        self._ended = 0.0
 
     def ask(self, question: Question) -> Note:
         """Ask once; a connection that breaks is noted, not raised."""
         began = time.monotonic()
+        if began - self._ended > _IDLE:
+            # It may be closed in the very moment in which it is used again.
+            self.close()
         try:
             status, hit, content = self._exchange(question)
         except (OSError, http.client.HTTPException):
@@ -56,7 +63,8 @@ class Client:
         self._asked += 1
         if status == LOST or self._asked % _ASKED_PER_CONNECTION == 0:
             self.close()
-        return Note(question, began, time.monotonic(), status, hit, content)
+        self._ended = time.monotonic()
+        return Note(question, began, self._ended, status, hit, content)
 
     def _exchange(self, question: Question) -> tuple[int, bool, bytes]:
         self._connection.request("POST", question.path, question.body, {"content-type": "application/json"})
