@@ -33,8 +33,11 @@ async def test_the_disk_counts_its_entries_without_looking_at_them(tmp_path: Pat
     for _ in range(40):
         await store.set_many(random_entries(20, 4145))
     await store.tidy()
-    assert (await store.occupancy()).entries == rows(tmp_path)
+    # What runs by itself when the bound is near would evict between two looks.
+    await store.close()
     assert store.evicted == 1 + 800 - rows(tmp_path) > 0
+    await store.open()
+    assert (await store.occupancy()).entries == rows(tmp_path)
     await store.clear()
     assert (await store.occupancy()).entries == 0
     await store.close()
