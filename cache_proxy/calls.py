@@ -6,6 +6,15 @@ from typing import NamedTuple, Protocol
 from cache_proxy.models import Endpoint
 
 
+class Budget(NamedTuple):
+    """The most that a key may spend."""
+
+    limit: int
+    """Pico-USD."""
+    duration: str = ""
+    """In what time, as LiteLLM spells it (``30d``); for good, if empty."""
+
+
 class Account(NamedTuple):
     """Whose money is spent. All of it is for the record, and none of it a secret; empty where there is nothing."""
 
@@ -16,6 +25,8 @@ class Account(NamedTuple):
     team: str = ""
     user: str = ""
     """Whose key it is."""
+    budget: Budget | None = None
+    """It goes with whoever pays, so that the ledger needs to look up no key."""
 
 
 class Payer(NamedTuple):
@@ -58,6 +69,11 @@ class Call(NamedTuple):
     def tokens_bound(self) -> int:
         """The most tokens it can be billed."""
         return sum(share.tokens_bound for share in self.shares)
+
+    @property
+    def budgeted(self) -> frozenset[str]:
+        """The keys among its payers that have a budget."""
+        return frozenset(share.payer.account.key for share in self.shares if share.payer.account.budget is not None)
 
 
 class Settlement(NamedTuple):

@@ -13,14 +13,13 @@ import click
 
 from cache_proxy import __version__
 from cache_proxy.errors import ConfigError, LedgerError, RequestError, StoreError
+from cache_proxy.keys_command import CONFIG_VARIABLES, keys
 from cache_proxy.ledger.found import GROUPS
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4000
 PORT = click.IntRange(0, 65535)
 """0 is one that is free."""
-CONFIG_VARIABLES = ("CACHE_PROXY_CONFIG", "CONFIG_FILE_PATH")
-"""Ours, and LiteLLM's."""
 
 
 class ServeByDefault(click.Group):
@@ -205,6 +204,9 @@ def schema(form: str) -> None:
     from cache_proxy.settings import table
 
     click.echo(schemas.text() if form == "json" else table.markdown(), nl=False)
+
+
+main.add_command(keys)
 
 
 @main.command()

@@ -3,17 +3,20 @@
 It decides nothing itself (``core`` does) and knows neither HTTP nor settings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from cache_proxy.core import answer, plan
 from cache_proxy.core.asked import Asked, endpoint_of, understand
 from cache_proxy.core.names import Names
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.core.understood import Memory
-from cache_proxy.errand import Errand, Means
-from cache_proxy.errors import NotCached, UpstreamError
+from cache_proxy.errand import Errand, Means, Price
+from cache_proxy.errors import CacheProxyError, NotCached, UpstreamError
 from cache_proxy.models import Endpoint, Entry, Json, Key, Plan
 from cache_proxy.receipts import Story
+
+Allow = Callable[[Asked, Price], Awaitable[None]]
+"""Says whether a request may pay this for what it misses: raises a ``CacheProxyError`` if not."""
 
 
 class Engine:
@@ -26,12 +29,18 @@ class Engine:
         self.means = means
         self._renderings = renderings
 
-    def understand(self, endpoint: Endpoint, body: Mapping[str, Json], cache_control: str | None = None) -> Asked:
-        """What a request asks for: the same request always asks for the same. Raises ``RequestError``."""
-        return understand(endpoint, body, cache_control, self.names, self.means.policy)
+    def understand(
+        self, endpoint: Endpoint, body: Mapping[str, Json], cache_control: str | None = None, room: str = ""
+    ) -> Asked:
+        """What a request asks for: the same request in the same room always asks for the same. Raises
+        ``RequestError``.
+        """
+        return understand(endpoint, body, cache_control, self.names, self.means.policy, room)
 
-    async def answer(self, asked: Asked, story: Story) -> bytes:
-        """The reply's JSON; the story is told on the way. Raises ``NotCached``, ``UpstreamError``."""
+    async def answer(self, asked: Asked, story: Story, allow: Allow | None = None) -> bytes:
+        """The reply's JSON; the story is told on the way. Raises ``NotCached``, ``UpstreamError``, and what ``allow``
+        raises where something is to be paid for.
+        """
         # Only a name that is known is told: anything else might be a text or a key in the wrong place.
         story.model, story.upstream_model = asked.name, asked.target.model
         story.price = asked.target.spec.price
@@ -41,6 +50,8 @@ class Engine:
             planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
             errand = Errand(self.means, asked, planned, story) if planned.misses else None
             if errand is not None and not asked.controls.only_if_cached:
+                if allow is not None and (price := errand.to_pay(look)).bound:
+                    await self._be_allowed(allow, price, asked, planned, story)
                 errand.board(look)
         entries = planned.hits
         if errand is None:
@@ -56,9 +67,16 @@ class Engine:
         """The same engine under other names: it shares store, lanes and flights with this one."""
         return Engine(names, self.means, self._renderings)
 
-    def keys_of(self, body: Mapping[str, Json]) -> tuple[Key, ...]:
-        """The keys under which the answer to this request is kept. Raises ``RequestError``."""
-        return self.understand(endpoint_of(body), body).seats
+    def keys_of(self, body: Mapping[str, Json], room: str = "") -> tuple[Key, ...]:
+        """The keys under which the answer to this request is kept in this room. Raises ``RequestError``."""
+        return self.understand(endpoint_of(body), body, room=room).seats
+
+    async def _be_allowed(self, allow: Allow, price: Price, asked: Asked, planned: Plan, story: Story) -> None:
+        try:
+            await allow(asked, price)
+        except CacheProxyError:
+            self._tell(story, asked, planned)
+            raise
 
     async def _look_up(self, asked: Asked) -> dict[Key, Entry]:
         if not asked.controls.read:

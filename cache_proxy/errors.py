@@ -3,7 +3,8 @@
     CacheProxyError
     ├── ConfigError             the configuration can not be obeyed; the start is refused
     ├── RequestError            the request can not be understood; nothing was spent
-    │   └── ModelNotFound       no deployment answers to this model name
+    │   ├── ModelNotFound       no deployment answers to this model name
+    │   └── NoSuchKey           no key answers to this name
     ├── NotCached               ``only-if-cached`` was asked and something is missing; nothing was spent
     ├── StoreError              a store could not do its work (never reaches a caller: see ``backends/guarded.py``)
     │   └── PartialAnswer       some of its servers could not; what the others hold comes with it
@@ -14,12 +15,17 @@
         ├── UpstreamNonsense    a 200 that is not an answer to what was asked
         ├── UpstreamBusy        our own limits (concurrency, rpm, tpm) left no room within the bound
         └── NotPaid             nothing was sent, for it could not be paid
-            └── LedgerUnavailable   it can not be written down
+            ├── LedgerUnavailable   it can not be written down
+            └── BeyondBudget        a key may not spend this
+                ├── BudgetExceeded  it does not fit its budget
+                ├── PriceUnknown    nobody knows what it costs
+                └── BudgetUnknown   the ledger can not be asked whether it fits
 
 No message holds a secret or a text that a caller sent: messages are logged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 
 class CacheProxyError(Exception):
@@ -57,6 +63,13 @@ class ModelNotFound(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, param="model", code="model_not_found")
+
+
+class NoSuchKey(RequestError):
+    """There is no key by this name."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such key. GET /key/list shows those there are.", param="key", code="no_such_key")
 
 
 class NotCached(CacheProxyError):
@@ -178,3 +191,49 @@ class LedgerUnavailable(NotPaid):
 
     def __init__(self) -> None:
         super().__init__("the ledger can not be written, and nothing is spent that is not written down first")
+
+
+class BeyondBudget(NotPaid):
+    """Some of those who were to pay for a call have a budget, and may not spend this.
+
+    ``keys`` are the hashes of their keys. It says nothing about whoever else was to pay for it.
+    """
+
+    def __init__(self, message: str, keys: Collection[str]) -> None:
+        super().__init__(message)
+        self.keys = frozenset(keys)
+
+
+class Shortage(NamedTuple):
+    """Why something does not fit a budget. Money is pico-USD, times are seconds since the epoch."""
+
+    spent: int
+    reserved: int
+    """For calls under way, and those of which nobody knows what they cost."""
+    limit: int
+    asked: int
+    """The most that this could have cost."""
+    resets_at: int | None
+    """When it is spent anew; ``None`` for never."""
+
+
+class BudgetExceeded(BeyondBudget):
+    """What was asked for does not fit the budget of these keys: for each of them, why."""
+
+    def __init__(self, short: Mapping[str, Shortage]) -> None:
+        super().__init__("the budget of this key is used up", short)
+        self.short = short
+
+
+class PriceUnknown(BeyondBudget):
+    """Nobody knows the price of a token of this model, so nobody knows whether it fits."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        super().__init__("nobody knows what this model costs, so a key with a budget may not spend on it", keys)
+
+
+class BudgetUnknown(BeyondBudget):
+    """The ledger can not be asked whether it fits."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        super().__init__("the ledger can not be written, so nobody can tell whether this fits the key's budget", keys)

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -11,13 +12,14 @@ import pytest
 
 from bench.economy.kills import table as kills
 from bench.economy.kills.fleet import STORES
+from cache_proxy.access import CONTROLS
 from cache_proxy.asgi import errors as asgi_errors
 from cache_proxy.asgi import middleware, openapi_spend, spend
 from cache_proxy.backends import Backend
 from cache_proxy.backends.contract import random_entries
 from cache_proxy.calls import Account, Call
 from cache_proxy.cli import main
-from cache_proxy.core.wire import controls, embeddings, rerank
+from cache_proxy.core.wire import access, controls, embeddings, rerank
 from cache_proxy.errors import StoreError
 from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Story
@@ -27,6 +29,7 @@ from cache_proxy.reporting.metrics import RESULTS, TIMED
 from cache_proxy.reporting.unsettled import UnsettledLog
 from cache_proxy.settings import OwnSettings, redis
 from cache_proxy.settings.caching import TYPES
+from cache_proxy.settings.keys import KeyEntry
 from cache_proxy.settings.plugins import GROUP, OURS
 from cache_proxy.standin import Fault
 from cache_proxy.standin.faults import Kind
@@ -55,6 +58,7 @@ def test_every_route_is_on_the_servers_page() -> None:
         *middleware.LIVENESS,
         *middleware.READINESS,
     ]
+    paths += ["/key/generate", "/key/update", "/key/delete", "/key/info", "/key/list"]
     paths += ["/health", "/cache/ping", "/cache/stats", "/cache/delete", "/cache/flushall", "/metrics", "/openapi.json"]
     paths += ["/spend/report", "/spend/logs", "/spend/logs/v2"]
     missing = [path for path in paths if f"{path}`" not in page("docs/server.md")]
@@ -76,10 +80,19 @@ def test_every_error_code_is_on_the_servers_page() -> None:
         if "standin" in path.parts:
             continue
         codes |= set(re.findall(r'\bcode="([a-z_]+)"', path.read_text()))
+    for name in ("keys", "rights"):
+        codes |= set(re.findall(r'forbidden\([^)]*?"([a-z_]+)"', page(f"cache_proxy/asgi/{name}.py")))
+    codes |= set(re.findall(r'"budget_exceeded", "([a-z_]+)"', page("cache_proxy/asgi/errors.py")))
     codes |= set(re.findall(r'_error", "([a-z_]+)"', page("cache_proxy/asgi/errors.py")))
     assert len(codes) > 15
     assert sorted(code for code in codes if f"`{code}`" not in page("docs/server.md")) == []
     assert asgi_errors.unexpected(ValueError(), "id").word in codes
+
+
+def test_every_field_of_a_key_is_on_its_page() -> None:
+    fields = {*access.FIELDS, *KeyEntry.model_fields} - {"key"}
+    assert [name for name in sorted(fields) if f"`{name}`" not in page("docs/keys.md")] == []
+    assert [word for word in CONTROLS if f"`{word}`" not in page("docs/keys.md")] == []
 
 
 def test_every_alias_and_ignored_field_is_on_the_servers_page() -> None:
@@ -114,22 +127,25 @@ async def test_every_field_of_an_unsettled_calls_line_is_on_the_operations_page(
     assert [name for name in orjson.loads(lines[0]) if f"`{name}`" not in page("docs/operations.md")] == []
 
 
-PAGES = {"demo": "demo", "standin": "demo", "usage": "usage"}
+PAGES = {"demo": "demo", "standin": "demo", "usage": "usage", "keys": "keys"}
 """The page of a command, where it is not the server's."""
 
 
-def commands() -> dict[str, click.Command]:
-    """Every command by all its words."""
-    found = dict(main.commands)
-    groups = {name: group.commands for name, group in found.items() if isinstance(group, click.Group)}
-    return found | {f"{name} {word}": command for name, words in groups.items() for word, command in words.items()}
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command, by its whole name."""
+    for name, command in main.commands.items():
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {below}", each) for below, each in command.commands.items())
 
 
-@pytest.mark.parametrize("command", commands())
-def test_every_command_is_on_its_page_with_its_options_their_words_and_their_variables(command: str) -> None:
-    told = page(f"docs/{PAGES.get(command, 'server')}.md")
-    assert re.search(rf"cache-proxy {command}\b", told)
-    for param in commands()[command].params:
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=str)
+def test_every_command_is_on_its_page_with_its_options_their_words_and_their_variables(
+    name: str, command: click.Command
+) -> None:
+    told = page(f"docs/{PAGES.get(name.partition(' ')[0], 'server')}.md")
+    assert re.search(rf"cache-proxy {name}\b", told)
+    for param in command.params:
         assert [option for option in param.opts if option.startswith("--") and option not in told] == []
         assert [word for word in getattr(param.type, "choices", ()) if word not in told] == []
         variables = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()

@@ -13,6 +13,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from cache_proxy.access import hashed
 from cache_proxy.asgi.drain import Drain
 from cache_proxy.asgi.standalone import build
 from cache_proxy.backends import (
@@ -244,11 +245,35 @@ async def _ledger_days(folder: Path) -> None:
 
 Check = Callable[[Path], Any]
 
+
+async def _keys(folder: Path) -> None:
+    settings = settings_for(
+        folder,
+        {"general_settings": {"master_key": "sk-1"}, "cache_proxy_settings": {"keys": [{"key": "sk-2"}]}},
+    )
+    found = await Wired(settings).find_key(hashed("sk-2"))
+    assert found is not None
+    assert found.configured
+
+
+async def _grace(folder: Path) -> None:
+    document = {"general_settings": {"master_key": "sk-1"}, "cache_proxy_settings": {"key_grace_seconds": 7}}
+    wired = Wired(settings_for(folder, document))
+    await wired.open()
+    running = wired._engines.here
+    assert running is not None
+    assert running.keyring is not None
+    assert running.keyring._grace == 7
+    await wired.close()
+
+
 OWN: dict[str, Check] = {
     "ledger": _with_ledger,
     "ledger_dir": _ledger_place,
     "ledger_failure": _ledger_failure,
     "ledger_days": _ledger_days,
+    "keys": _keys,
+    "key_grace_seconds": _grace,
     "memory_mib": _memory,
     "drain_seconds": _draining,
     "disk_max_gib": _disk_size,

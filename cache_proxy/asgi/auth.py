@@ -1,7 +1,8 @@
 """Who may come in. It fails closed: whatever is not clearly allowed is refused, and nothing is spent.
 
-- With a ``master_key``: only who sends it, as ``x-litellm-api-key``, ``Authorization: Bearer``, ``x-api-key`` or
-  ``api-key``.
+- With a ``master_key``: only who sends it, or a key that is known and good, as ``x-litellm-api-key``,
+  ``Authorization: Bearer``, ``x-api-key`` or ``api-key``. Keys are known by their hash, which is what they are looked
+  up by: no comparison takes longer the more of a key is right.
 - Without one, our own server takes calls from this machine only, and none that a web page could have made: a loopback
   peer, a loopback ``Host`` (``0.0.0.0`` included: LiteLLM's samples are written so), no ``Origin`` but its own, and
   only ``application/json`` (which a page can not send elsewhere without asking first).
@@ -12,6 +13,7 @@ import hmac
 import inspect
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from hashlib import sha256
@@ -23,10 +25,11 @@ from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from cache_proxy.access import AccessKey, Admitted
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.calls import Account
-from cache_proxy.errors import ConfigError
+from cache_proxy.errors import ConfigError, LedgerError
 
 log = logging.getLogger("cache_proxy")
 
@@ -35,6 +38,9 @@ Auth = Literal["open", "loopback"] | Callable[[Scope], Verdict | Awaitable[Verdi
 """``"open"``: everybody; ``"loopback"``: this machine; a callable gets the ASGI scope and says yes with ``True`` or
 the caller's name (for the log). Anything else is no; Starlette's ``HTTPException`` is a no with a status of its own."""
 
+FindKey = Callable[[str], Awaitable[AccessKey | None]]
+"""Gives the key of a hash, if there is one. Raises ``LedgerError`` where nobody can tell."""
+
 WORDS = ("open", "loopback")
 
 MASTER = "master"
@@ -42,6 +48,7 @@ MASTER = "master"
 
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
 _BEARER = "bearer "
+_LONGEST_NAME = 128
 _REDIRECTS = (301, 302, 303, 307, 308)
 _OUR_HEADERS = ("content-length", "content-type", "transfer-encoding")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
@@ -50,7 +57,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
 class Gate:
     """Lets a request in, or raises ``HTTPError``."""
 
-    def __init__(self, master_key: SecretStr | None, auth: Auth | None) -> None:
+    def __init__(self, master_key: SecretStr | None, auth: Auth | None, find_key: FindKey | None = None) -> None:
         # By type as well: False and 0 are easily written and mean anything but "everybody".
         if not (auth is None or callable(auth) or (isinstance(auth, str) and auth in WORDS)):
             raise ConfigError('auth must be "open", a callable that gets the ASGI scope, or left out')
@@ -58,24 +65,39 @@ class Gate:
             raise ConfigError('auth="open" would leave the configured master_key without effect: take one of them out')
         self._digest = None if master_key is None else _digest(master_key.get_secret_value().encode())
         self._auth = auth
+        self._find_key = find_key
         self._has_complained = False
 
-    async def admit(self, exchange: Exchange) -> Account:
-        """Who this is, for the record: ``master``, ``local``, ``open`` or what the app's callable says."""
-        if self._digest is not None and self._has_master_key(exchange):
-            return Account(MASTER, self._digest.hex())
+    async def admit(self, exchange: Exchange) -> Admitted:
+        """Who this is: ``master``, a key, ``local``, ``open`` or what the app's callable says."""
+        if self._digest is not None:
+            by_key = await self._by_key(exchange, self._digest)
+            if by_key is not None:
+                return by_key
         if callable(self._auth):
-            return Account(await self._ask(self._auth, exchange))
+            return Admitted(Account(await self._ask(self._auth, exchange)))
         if self._digest is None and self._auth == "loopback":
             check_local(exchange)
-            return Account("local")
+            return Admitted(Account("local"))
         if self._digest is None and self._auth == "open":
-            return Account("open")
+            return Admitted(Account("open"))
         raise _unauthorized()
 
-    def _has_master_key(self, exchange: Exchange) -> bool:
+    async def _by_key(self, exchange: Exchange, master: bytes) -> Admitted | None:
         given = _key(exchange)
-        return given is not None and self._digest is not None and hmac.compare_digest(_digest(given), self._digest)
+        if given is None:
+            return None
+        digest = _digest(given)
+        if hmac.compare_digest(digest, master):
+            return Admitted(Account(MASTER, master.hex()))
+        if self._find_key is None:
+            return None
+        try:
+            key = await self._find_key(digest.hex())
+        except LedgerError:
+            raise _nobody_can_tell() from None
+        # One that is unknown, blocked or expired is told the same.
+        return Admitted(key.account, key) if key is not None and key.is_good(time.time()) else None
 
     async def _ask(self, auth: Callable[[Scope], Any], exchange: Exchange) -> str:
         try:
@@ -87,7 +109,8 @@ class Gate:
         if verdict is True:
             return "app"
         if isinstance(verdict, str) and verdict:
-            return verdict
+            # For the record: a name, and not whatever token it was found in.
+            return verdict[:_LONGEST_NAME]
         if verdict:
             self._complain(verdict)
         raise _unauthorized()
@@ -195,6 +218,16 @@ def _unauthorized() -> HTTPError:
         kind="authentication_error",
         code="invalid_api_key",
         headers=[(b"www-authenticate", b"Bearer")],
+    )
+
+
+def _nobody_can_tell() -> HTTPError:
+    return HTTPError(
+        503,
+        "The database of the keys is away, and this key is not known here.",
+        kind="ledger_error",
+        code="ledger_unavailable",
+        headers=[(b"retry-after", b"1")],
     )
 
 

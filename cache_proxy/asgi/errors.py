@@ -6,17 +6,27 @@ upstream's refusal is passed on as it came where this caller may see it.
 
 import logging
 import math
+import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import orjson
 
+from cache_proxy.core.spend import usd
+from cache_proxy.core.wire.access import date, dollars
 from cache_proxy.errors import (
+    BudgetExceeded,
+    BudgetUnknown,
     CacheProxyError,
     LedgerError,
     LedgerUnavailable,
     ModelNotFound,
+    NoSuchKey,
     NotCached,
+    PriceUnknown,
     RequestError,
     StoreError,
     UpstreamBusy,
@@ -70,7 +80,7 @@ def reply_to(error: CacheProxyError) -> ErrorReply:
     match error:
         case HTTPError():
             return _ours(error.status, str(error), error.kind, error.code, error.param, tuple(error.headers))
-        case ModelNotFound():
+        case ModelNotFound() | NoSuchKey():
             return _ours(404, error.message, "invalid_request_error", error.code, error.param)
         case RequestError():
             status = 400 if error.malformed else 422
@@ -98,7 +108,11 @@ def _no_answer(error: UpstreamError) -> ErrorReply:
             return _ours(status, _sentence(error), "upstream_error", code)
         case UpstreamNonsense():
             return _ours(502, _sentence(error), "upstream_error", "upstream_invalid_answer")
-        case LedgerUnavailable():
+        case BudgetExceeded():
+            return _over_budget(error)
+        case PriceUnknown():
+            return _ours(403, _sentence(error), "budget_exceeded", "price_unknown", "model")
+        case LedgerUnavailable() | BudgetUnknown():
             return _ours(503, _sentence(error), "ledger_error", "ledger_unavailable", None, _retry_after(1.0))
     return _internal()
 
@@ -126,6 +140,25 @@ def _refused(error: UpstreamRefused) -> ErrorReply:
     return ErrorReply(error.status, error.body, f"upstream_{error.status}", headers, content_type)
 
 
+def _over_budget(error: BudgetExceeded) -> ErrorReply:
+    """Told to the only one whom it is about: all of a call that comes this far is one caller's."""
+    (short,) = list(error.short.values())[:1]
+    fits_alone, resets = short.spent + short.asked <= short.limit, date(short.resets_at)
+    message = (
+        f"The budget of this key is used up: {usd(short.spent)} USD of {usd(short.limit)} are spent and "
+        f"{usd(short.reserved)} reserved, and this can cost {usd(short.asked)}. "
+        + (f"It resets at {resets}. " if resets else "")
+        + "What is cached is answered all the same."
+    )
+    wait = 1.0 if fits_alone else None if short.resets_at is None else short.resets_at - time.time()
+    more: dict[str, Any] = {
+        "spend": dollars(short.spent), "reserved": dollars(short.reserved), "max_budget": dollars(short.limit),
+        "budget_reset_at": resets,
+    }  # fmt: skip
+    headers = () if wait is None else _retry_after(wait)
+    return _ours(429, message, "budget_exceeded", "budget_exceeded", None, headers, more)
+
+
 def _sentence(error: CacheProxyError) -> str:
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}."
@@ -142,6 +175,7 @@ def _ours(
     code: str,
     param: str | None = None,
     headers: tuple[tuple[bytes, bytes], ...] = (),
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> ErrorReply:
-    error = {"message": message, "type": kind, "param": param, "code": code}
+    error = {"message": message, "type": kind, "param": param, "code": code, **more}
     return ErrorReply(status, orjson.dumps({"error": error, "detail": message}), code, headers)

@@ -2,16 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 
-from cache_proxy.asgi import told
+from cache_proxy.access import Admitted
+from cache_proxy.asgi import rights, told
 from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
 from cache_proxy.calls import Account
 from cache_proxy.core.understood import Understood
+from cache_proxy.core.wire import controls
 from cache_proxy.core.wire.fields import parse_body
 from cache_proxy.engine import Engine
-from cache_proxy.errors import CacheProxyError
+from cache_proxy.errors import BudgetExceeded, CacheProxyError
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.receipts import Story
 from cache_proxy.wiring import Wired
@@ -20,6 +23,7 @@ CLIENT_GONE = 499
 """nginx's status for a client that left before it was answered; it stands in the log only."""
 
 _LONGEST_NOTE = 128
+_MOST_TAGS = 32
 
 
 class Inference:
@@ -31,19 +35,19 @@ class Inference:
         self._body_limit = body_limit
         self._under_way = wired.measuring.under_way(endpoint)
 
-    async def __call__(self, exchange: Exchange, account: Account) -> None:
+    async def __call__(self, exchange: Exchange, admitted: Admitted) -> None:
         """Answer, and record the receipt whatever happens."""
         self._under_way.inc()
         try:
-            await self._serve(exchange, account)
+            await self._serve(exchange, admitted)
         finally:
             self._under_way.dec()
 
-    async def _serve(self, exchange: Exchange, account: Account) -> None:
+    async def _serve(self, exchange: Exchange, admitted: Admitted) -> None:
         began = time.perf_counter()
-        story = Story(exchange.request_id, self._endpoint.value, account, time.time())
+        story = Story(exchange.request_id, self._endpoint.value, admitted.account, time.time())
         try:
-            body = await self._answer(exchange, story)
+            body = await self._answer(exchange, story, admitted)
         except ClientGoneError:
             self._record_gone(story, began)
             return
@@ -59,28 +63,39 @@ class Inference:
             return
         receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(body))
         await self._wired.record(receipt)
-        await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.account.alias)))
+        await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.account)))
 
-    async def _answer(self, exchange: Exchange, story: Story) -> bytes:
+    async def _answer(self, exchange: Exchange, story: Story, admitted: Admitted) -> bytes:
         tags = exchange.header(b"x-litellm-tags")
         if tags:
             story.tags = _listed(tags)
         raw = await exchange.body(self._body_limit)
         engine = self._wired.running or await self._wired.open()
-        understood = self._understand(engine, raw, exchange.joined(b"cache-control"), story)
-        return await engine.answer(understood.asked, story)
+        if admitted.key is None:
+            return await engine.answer(self._understand(engine, exchange, raw, "", story).asked, story)
+        limits = await self._wired.limits()
+        await rights.count_request(admitted, limits)
+        understood = self._understand(engine, exchange, raw, admitted.key.namespace, story)
+        rights.check(admitted, understood)
+        try:
+            return await engine.answer(understood.asked, story, rights.spending(admitted, limits))
+        except BudgetExceeded as error:
+            limits.hear(error)
+            raise
 
-    def _understand(self, engine: Engine, raw: bytes, cache_control: str | None, story: Story) -> Understood:
-        before = engine.before[self._endpoint]
-        understood = before.recall((raw, cache_control))
+    def _understand(self, engine: Engine, exchange: Exchange, raw: bytes, room: str, story: Story) -> Understood:
+        before, cache_control = engine.before[self._endpoint], exchange.joined(b"cache-control")
+        request = (raw, cache_control, room)
+        understood = before.recall(request)
         if understood is not None:
             story.user, story.tags = understood.user, story.tags or understood.tags
             return understood
         body = parse_body(raw)
         user, tags = _note(body.get("user")), _tags(body)
         story.user, story.tags = user, story.tags or tags
-        understood = Understood(engine.understand(self._endpoint, body, cache_control), user, tags)
-        before.remember((raw, cache_control), understood)
+        asked = engine.understand(self._endpoint, body, cache_control, room)
+        understood = Understood(asked, user, tags, controls.named(body, cache_control))
+        before.remember(request, understood)
         return understood
 
     def note(self, exchange: Exchange, reply: ErrorReply) -> None:
@@ -100,7 +115,7 @@ class Inference:
             error=reply.word,
         )
         await self._wired.record(receipt)
-        headers = [*told.headers(receipt, self._wired.tally.spent(story.account.alias)), *reply.headers]
+        headers = [*told.headers(receipt, self._wired.tally.spent(story.account)), *reply.headers]
         await exchange.reply(reply.status, reply.body, headers, reply.content_type)
 
 
@@ -113,9 +128,14 @@ def _tags(body: Mapping[str, Json]) -> tuple[str, ...]:
     """LiteLLM's tags in a body: ``metadata.tags``."""
     metadata = body.get("metadata")
     tags = metadata.get("tags") if isinstance(metadata, dict) else None
-    return tuple(tag[:_LONGEST_NOTE] for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+    return _few(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
 
 
 def _listed(header: str) -> tuple[str, ...]:
     """LiteLLM's tags in a header: separated by commas."""
-    return tuple(tag.strip()[:_LONGEST_NOTE] for tag in header.split(",") if tag.strip())
+    return _few(tag.strip() for tag in header.split(",") if tag.strip())
+
+
+def _few(tags: Iterable[str]) -> tuple[str, ...]:
+    """Each once, and no more than a person would read: every tag is a row of sums in the ledger."""
+    return tuple(islice(dict.fromkeys(tag[:_LONGEST_NOTE] for tag in tags), _MOST_TAGS))

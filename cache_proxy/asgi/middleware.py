@@ -6,19 +6,22 @@ Pure ASGI. It holds no state of a request; an :class:`~cache_proxy.asgi.exchange
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cache_proxy.access import Admitted
 from cache_proxy.asgi.auth import Auth, Gate
 from cache_proxy.asgi.errors import reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
 from cache_proxy.asgi.inference import Inference
 from cache_proxy.asgi.inner import Caller, Inner, caller
+from cache_proxy.asgi.keys import KeyRoutes
 from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
 from cache_proxy.asgi.refused import Refused
+from cache_proxy.asgi.rights import Handler, for_master
 from cache_proxy.asgi.spend import Spend
 from cache_proxy.calls import Account
 from cache_proxy.errors import CacheProxyError, ConfigError
@@ -29,23 +32,28 @@ from cache_proxy.wiring import MIB, Wired, over_http
 
 log = logging.getLogger("cache_proxy")
 
-Handler = Callable[[Exchange, Account], Awaitable[None]]
-
 EMBEDDINGS = ("/embeddings", "/v1/embeddings")
 RERANK = ("/rerank", "/v1/rerank", "/v2/rerank")
 MODELS = ("/models", "/v1/models")
 LIVENESS = ("/health/liveliness", "/health/liveness")
 READINESS = ("/health/readiness",)
-POSTS: Mapping[str, tuple[str, ...]] = {"delete": ("/cache/delete",), "flushall": ("/cache/flushall",)}
+POSTS: Mapping[str, tuple[str, ...]] = {
+    "delete": ("/cache/delete",), "flushall": ("/cache/flushall",), "generate_key": ("/key/generate",),
+    "update_key": ("/key/update",), "delete_key": ("/key/delete",),
+}  # fmt: skip
 GETS: Mapping[str, tuple[str, ...]] = {
     "models": MODELS, "liveness": LIVENESS, "readiness": READINESS, "health": ("/health",), "ping": ("/cache/ping",),
     "stats": ("/cache/stats",), "metrics": ("/metrics",), "openapi": ("/openapi.json",),
     "spend_report": ("/spend/report",), "spend_logs": ("/spend/logs",), "spend_logs_v2": ("/spend/logs/v2",),
+    "key_info": ("/key/info",), "list_keys": ("/key/list",),
 }  # fmt: skip
 """What is about ourselves."""
 
 OPEN_TO_ALL = frozenset(LIVENESS + READINESS)
 """Probes come without keys, and learn nothing but that the process is there."""
+
+FOR_KEYS = frozenset({"embeddings", "rerank", "models", "liveness", "readiness", "key_info"})
+"""What the holder of a key may do; everything else is the master's."""
 
 BESIDE_THE_APP = "/cache-proxy"
 """Where our other routes are when /embeddings and /rerank are the app's: /health and /v1/models are the app's too."""
@@ -88,7 +96,7 @@ class CacheProxyMiddleware:
 
     def _set_up(self, wired: Wired, auth: Auth | None) -> None:
         self.wired = wired
-        self._gate = Gate(self.wired.settings.master_key, auth)
+        self._gate = Gate(self.wired.settings.master_key, auth, self.wired.find_key)
         if self._inner is not None and self.wired.settings.master_key is None and auth is None:
             raise ConfigError(
                 'with upstream="app" say who gets in, for an answer from the cache never reaches the checks of your '
@@ -143,8 +151,9 @@ class CacheProxyMiddleware:
 
     async def _handle(self, exchange: Exchange, handler: Handler, path: str) -> None:
         try:
-            account = Account() if path.removeprefix(self._beside) in OPEN_TO_ALL else await self._gate.admit(exchange)
-            await handler(exchange, account)
+            is_open = path.removeprefix(self._beside) in OPEN_TO_ALL
+            admitted = Admitted(Account()) if is_open else await self._gate.admit(exchange)
+            await handler(exchange, admitted)
         except ClientGoneError:
             return
         except CacheProxyError as error:
@@ -198,7 +207,7 @@ def _wired(settings: Settings, inner: Inner | None) -> Wired:
 def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[str, str], Handler]:
     """Every route that is ours, by method and path below ``prefix``; ``beside`` goes before those about ourselves."""
     limit = int(wired.settings.own.max_body_mib * MIB)
-    operations = Operations(wired, limit, prefix, beside)
+    operations, keys = Operations(wired, limit, prefix, beside), KeyRoutes(wired, limit)
     spend = Spend(wired)
     handlers: dict[str, Handler] = {
         "embeddings": Inference(wired, Endpoint.EMBEDDINGS, limit),
@@ -216,8 +225,14 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
         "spend_report": spend.report,
         "spend_logs": spend.logs,
         "spend_logs_v2": spend.paged_logs,
+        "generate_key": keys.generate,
+        "update_key": keys.update,
+        "delete_key": keys.delete,
+        "key_info": keys.info,
+        "list_keys": keys.list,
     }
-    return {(method, path): handlers[name] for name, method, path in taken(beside)}
+    allowed = {name: handler if name in FOR_KEYS else for_master(handler) for name, handler in handlers.items()}
+    return {(method, path): allowed[name] for name, method, path in taken(beside)}
 
 
 def taken(beside: str) -> Iterator[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from cache_proxy import __version__
-from cache_proxy.asgi import openapi_spend
+from cache_proxy.asgi import openapi_keys, openapi_spend, openapi_stats
 from cache_proxy.core.catalog import MODELS, Param
 from cache_proxy.core.numbers import ENCODINGS
 from cache_proxy.core.wire import controls, embeddings, rerank
@@ -16,18 +16,18 @@ Schema = dict[str, Any]
 _FAILURES = {
     "400": "The body is not a JSON object; or a key was sent twice.",
     "401": "The key is missing or wrong.",
-    "403": "Without a master_key, a caller that is not this machine; or the upstream's refusal.",
-    "404": "No deployment answers to this model.",
+    "403": "No right to this; without a master_key, a caller that is not this machine; or the upstream's refusal.",
+    "404": "No deployment answers to this model; no key by this name.",
     "413": "The body is too large.",
     "415": "Compressed; or, without a master_key, not JSON.",
     "422": "A field is missing, of the wrong type or out of range.",
-    "429": "The upstream's limits, or ours for the model.",
+    "429": "The upstream's limits, ours for the model, or those of the key.",
     "500": "A fault of ours; the log has it under the request's id.",
     "502": "The upstream could not be reached, or its answer makes no sense.",
-    "503": "What is asked about can not be reached, or is not there.",
+    "503": "The store or the ledger's database can not be reached, or what is asked about is not there.",
     "504": "The upstream took too long; or only-if-cached was asked and something is missing.",
 }
-_GATE = ("400", "401", "403", "500")
+_GATE = ("400", "401", "403", "500", "503")
 _BODY = ("413", "415", "422")
 _INFERENCE = (*_GATE, "404", *_BODY, "429", "502", "504")
 
@@ -59,8 +59,9 @@ def document(prefix: str = "", beside: str = "") -> Schema:
                 "DeleteRequest": _DELETE,
                 "Ping": _PING,
                 **openapi_spend.SCHEMAS,
-                "Stats": _STATS,
+                **openapi_stats.SCHEMAS,
                 "Error": _ERROR,
+                **openapi_keys.SCHEMAS,
             },
         },
     }
@@ -76,9 +77,9 @@ def _inference() -> Schema:
 
 
 def _operations() -> Schema:
-    purge = _post("Forget entries.", _object(status=_TEXT, deleted=_COUNT), (*_GATE, "404", *_BODY, "503"))
+    purge = _post("Forget entries.", _object(status=_TEXT, deleted=_COUNT), (*_GATE, "404", *_BODY))
     # It reads no body, but without a master_key what comes must say that it is JSON: a web page can not.
-    flush = _post("Forget everything of ours.", _object(status=_TEXT), (*_GATE, "415", "503"))
+    flush = _post("Forget everything of ours.", _object(status=_TEXT), (*_GATE, "415"))
     models = {"get": _operation("The names of models that work.", "Models", _GATE)}
     alive = {"get": _probe("Alive.", _TEXT)}
     return {
@@ -92,6 +93,11 @@ def _operations() -> Schema:
         "/cache/delete": _taking(purge, "DeleteRequest"),
         "/cache/flushall": flush,
         **_spend(),
+        "/key/generate": _taking(_post("Make a key.", "Key", (*_GATE, *_BODY)), "GenerateKey"),
+        "/key/update": _taking(_post("Change a key.", "Key", (*_GATE, "404", *_BODY)), "UpdateKey"),
+        "/key/delete": _taking(_post("Take keys back.", "DeletedKeys", (*_GATE, "404", *_BODY)), "DeleteKeys"),
+        "/key/info": {"get": _operation("What a key may do.", "KeyInfo", (*_GATE, "404", "422"))},
+        "/key/list": {"get": _operation("The keys there are.", "KeyList", (*_GATE, "422"))},
         "/openapi.json": {"get": _operation("This document.", {"type": "object"}, _GATE)},
     }
 
@@ -226,28 +232,21 @@ _PING: Schema = _object(
     status={"enum": ["healthy", "unhealthy"]},
     ping_response={"type": "boolean"},
 )
-_KNOWN = {"type": ["integer", "null"], "minimum": 0, "description": "null where it is not known."}
-_HELD: Schema = {
-    **_object(entries=_KNOWN, bytes=_KNOWN, limit_bytes=_KNOWN, evicted=_KNOWN),
-    "type": ["object", "null"],
-}
-_COUNTS: Schema = {"type": "object", "additionalProperties": _COUNT}
-_STATS: Schema = _object(
-    {
-        "breaker": {"type": "object", "description": "The store's, and those of its leases and counters."},
-        "failures": {**_COUNTS, "description": "Calls on the store that failed, by kind."},
-        "leases": {**_COUNTS, "description": "Keys for which they did not do what they are for."},
-    },
-    cache_type=_TEXT,
-    status={"enum": ["healthy", "degraded"]},
-    store=_HELD,
-    memory=_HELD,
-    worker=_object(since=_TEXT, requests=_COUNT, hits=_COUNT, misses=_COUNT, duplicates=_COUNT, joined=_COUNT),
-)
 _ERROR: Schema = {
     "description": "Our own errors. An upstream's come in the upstream's shape.",
     **_object(
-        error=_object(message=_TEXT, type=_TEXT, param={"type": ["string", "null"]}, code=_TEXT),
+        error=_object(
+            {
+                "spend": {"type": "number", "description": "Of a budget: USD spent, in its window."},
+                "reserved": {"type": "number", "description": "Of a budget: USD that calls under way can cost."},
+                "max_budget": {"type": "number", "description": "Of a budget: USD that may be spent."},
+                "budget_reset_at": {"type": ["string", "null"], "description": "Of a budget: when it is spent anew."},
+            },
+            message=_TEXT,
+            type=_TEXT,
+            param={"type": ["string", "null"]},
+            code=_TEXT,
+        ),
         detail=_TEXT,
     ),
 }
@@ -256,6 +255,7 @@ _DELETE: Schema = {
     "properties": {
         "keys": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"}},
         "request": {"type": "object", "description": "The body of a request whose entries are to go."},
+        "namespace": {"type": ["string", "null"], "description": "The key's, in whose room they are."},
     },
     "anyOf": [{"required": ["keys"]}, {"required": ["request"]}],
 }

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 
 from cache_proxy import __version__
+from cache_proxy.access import Admitted
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.openapi import document
-from cache_proxy.calls import Account
 from cache_proxy.core.wire.fields import check_type, parse_body
 from cache_proxy.engine import Engine
 from cache_proxy.errors import RequestError, StoreError
@@ -35,24 +35,26 @@ class Operations:
         self._beside = beside
         self._body_limit = body_limit
 
-    async def models(self, exchange: Exchange, _account: Account) -> None:
+    async def models(self, exchange: Exchange, admitted: Admitted) -> None:
         """The names a client may use, in OpenAI's shape."""
-        engine = await self._wired.open()
+        engine, key = await self._wired.open(), admitted.key
         models = [
-            {"id": name, "object": "model", "created": _CREATED, "owned_by": "jina_ai"} for name in engine.names.listed
+            {"id": name, "object": "model", "created": _CREATED, "owned_by": "jina_ai"}
+            for name in engine.names.listed
+            if key is None or key.may_use(name)
         ]
         await _json(exchange, {"data": models, "object": "list"})
 
-    async def liveness(self, exchange: Exchange, _account: Account) -> None:
+    async def liveness(self, exchange: Exchange, _admitted: Admitted) -> None:
         """Whether the process answers at all."""
         await _json(exchange, "I'm alive!")
 
-    async def readiness(self, exchange: Exchange, _account: Account) -> None:
+    async def readiness(self, exchange: Exchange, _admitted: Admitted) -> None:
         """Whether requests can be answered. A broken store does not make it unready: it costs money, not answers."""
         state = self._store_state(await self._wired.open())
         await _json(exchange, {"status": state["status"], "cache": state["type"], "cache_proxy_version": __version__})
 
-    async def health(self, exchange: Exchange, _account: Account) -> None:
+    async def health(self, exchange: Exchange, _admitted: Admitted) -> None:
         """The store's, the ledger's and the deployments' state, as far as it is known without spending anything."""
         engine = await self._wired.open()
         store, ledger = self._store_state(engine), self._ledger_state()
@@ -73,7 +75,7 @@ class Operations:
             },
         )
 
-    async def ping(self, exchange: Exchange, _account: Account) -> None:
+    async def ping(self, exchange: Exchange, _admitted: Admitted) -> None:
         """Whether the store takes and gives: 200, or 503 with the reason."""
         engine = await self._wired.open()
         told: dict[str, Any] = {"cache_type": self._store_state(engine)["type"]}
@@ -84,13 +86,13 @@ class Operations:
             return
         await _json(exchange, {**told, "status": "healthy", "ping_response": True})
 
-    async def stats(self, exchange: Exchange, _account: Account) -> None:
+    async def stats(self, exchange: Exchange, _admitted: Admitted) -> None:
         """What the store holds, and what this worker has made of it since it started."""
         engine = await self._wired.open()
         told = {**self._store_state(engine), **await stats(engine.means.store)}
         await _json(exchange, {"cache_type": told.pop("type"), **told, "worker": self._wired.tally.told()})
 
-    async def metrics(self, exchange: Exchange, _account: Account) -> None:
+    async def metrics(self, exchange: Exchange, _admitted: Admitted) -> None:
         """Everything that is counted, for Prometheus."""
         text = await self._wired.measuring.text(await self._wired.open())
         if text is None:
@@ -102,25 +104,25 @@ class Operations:
             )
         await exchange.reply(200, text, content_type=b"text/plain; version=0.0.4; charset=utf-8")
 
-    async def delete(self, exchange: Exchange, account: Account) -> None:
+    async def delete(self, exchange: Exchange, admitted: Admitted) -> None:
         """Forget entries: by key, or all that answer one request."""
         engine = await self._wired.open()
         body = parse_body(await exchange.body(self._body_limit))
         if "request" in body and "keys" in body:
             raise RequestError("Send `keys` or `request`, not both.", param="keys")
-        keys = _keys(body) if "request" not in body else engine.keys_of(_object(body["request"]))
+        keys = _keys(body) if "request" not in body else engine.keys_of(_object(body["request"]), _room(body))
         deleted = await engine.means.purge(list(dict.fromkeys(keys)))
-        log.info("purge of %d keys by %s: %d were held", len(keys), account.alias, deleted)
+        log.info("purge of %d keys by %s: %d were held", len(keys), admitted.account.alias, deleted)
         await _json(exchange, {"status": "success", "deleted": deleted})
 
-    async def flushall(self, exchange: Exchange, account: Account) -> None:
+    async def flushall(self, exchange: Exchange, admitted: Admitted) -> None:
         """Forget everything that is ours in the store, and nothing else."""
         engine = await self._wired.open()
         await engine.means.purge(None)
-        log.info("purge of everything by %s", account.alias)
+        log.info("purge of everything by %s", admitted.account.alias)
         await _json(exchange, {"status": "success"})
 
-    async def openapi(self, exchange: Exchange, _account: Account) -> None:
+    async def openapi(self, exchange: Exchange, _admitted: Admitted) -> None:
         """The description of these routes."""
         await _json(exchange, document(exchange.scope.get("root_path", "") + self._prefix, self._beside))
 
@@ -165,6 +167,14 @@ def _key(value: Json, place: int) -> Key:
     if not _KEY.fullmatch(value):
         raise RequestError(f"`{field}` must be 64 hexadecimal digits.", param=field, code="wrong_type")
     return bytes.fromhex(value)
+
+
+def _room(body: dict[str, Json]) -> str:
+    """The namespace of a key, in which the entries are; empty for the common room."""
+    room = body.get("namespace")
+    if room is not None:
+        check_type("namespace", room, str)
+    return room or ""
 
 
 def _object(value: Json) -> dict[str, Json]:

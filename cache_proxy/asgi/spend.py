@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import orjson
 
+from cache_proxy.access import Admitted
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.query import SPAN, Query, wrong
 from cache_proxy.asgi.spend_logs import row
-from cache_proxy.calls import Account
 from cache_proxy.errors import ConfigError, LedgerError
 from cache_proxy.ledger.found import GROUPS, Filters, Page, is_tag_ambiguous
 from cache_proxy.reporting.usage import as_json
@@ -47,7 +47,7 @@ class Spend:
     def __init__(self, wired: Wired) -> None:
         self._wired = wired
 
-    async def report(self, exchange: Exchange, _account: Account) -> None:
+    async def report(self, exchange: Exchange, _admitted: Admitted) -> None:
         """What ``cache-proxy usage`` says in JSON."""
         reader = self._reader()
         query = Query(exchange, REPORT_FIELDS)
@@ -56,7 +56,7 @@ class Spend:
         rows = await _read(lambda: reader.usage(by, since, until))
         await exchange.reply(200, as_json(rows or [], by))
 
-    async def logs(self, exchange: Exchange, _account: Account) -> None:
+    async def logs(self, exchange: Exchange, _admitted: Admitted) -> None:
         """Single requests, as a list; as a page where one is asked for."""
         query = Query(exchange, LOGS_FIELDS)
         if query.text("page") is not None or query.text("page_size") is not None:
@@ -65,7 +65,7 @@ class Spend:
             found = await self._found(query, 0, LISTED, counted=False)
             await exchange.reply(200, orjson.dumps([row(logged) for logged in found.rows]))
 
-    async def paged_logs(self, exchange: Exchange, _account: Account) -> None:
+    async def paged_logs(self, exchange: Exchange, _admitted: Admitted) -> None:
         """Single requests, always as a page."""
         await self._page(exchange, Query(exchange, LOGS_FIELDS))
 

@@ -144,7 +144,8 @@ def _cache(settings: Settings) -> Cache:
 def _callers(settings: Settings) -> str:
     if settings.master_key is None:
         return "this machine only, without a key"
-    return "whoever sends the master key"
+    keys = f", {len(settings.keys)} of them in the file" if settings.keys else ""
+    return "whoever sends the master key, or a key" + keys
 
 
 def _missing(settings: Settings, store: Store, ledger: Ledger) -> Iterator[str]:

@@ -28,9 +28,16 @@ class Asked(NamedTuple):
 
 
 def understand(
-    endpoint: Endpoint, body: Mapping[str, Json], cache_control: str | None, names: Names, policy: Policy
+    endpoint: Endpoint,
+    body: Mapping[str, Json],
+    cache_control: str | None,
+    names: Names,
+    policy: Policy,
+    room: str = "",
 ) -> Asked:
-    """What this request asks for. Raises ``RequestError``."""
+    """What this request asks for. ``room`` is the namespace of the caller's key; the one that a request names is within
+    that. Raises ``RequestError``.
+    """
     name = fields.model_name(body)
     fields.refuse_secrets(body)
     controls = wire_controls.read(body, cache_control, default_off=policy.default_off)
@@ -45,7 +52,9 @@ def understand(
         raise RequestError(f"`{field}` may hold at most {policy.max_items} items.", param=field, code="too_many_items")
     if endpoint not in policy.endpoints:
         controls = Controls(read=False, store=False, only_if_cached=controls.only_if_cached)
-    scope = keys.scope(ask, target.identity, (policy.namespace, controls.namespace))
+    # A key without a room has none in the scope, not an empty one: it shares what was cached before there were keys.
+    rooms = (policy.namespace, room, controls.namespace) if room else (policy.namespace, controls.namespace)
+    scope = keys.scope(ask, target.identity, rooms)
     return Asked(name, ask, view, target, controls, keys.seats(ask, scope), scope)
 
 

@@ -15,8 +15,8 @@ _ITEM_BYTES = 600
 _COPIES = 3
 """Of each text, one in the request, one as a string, one as it is keyed."""
 
-Request = tuple[bytes, str | None]
-"""A body and its ``Cache-Control``."""
+Request = tuple[bytes, str | None, str]
+"""A body, its ``Cache-Control``, and the namespace of the caller's key."""
 
 
 class Understood(NamedTuple):
@@ -25,6 +25,8 @@ class Understood(NamedTuple):
     asked: Asked
     user: str | None
     tags: tuple[str, ...]
+    controls: frozenset[str] = frozenset()
+    """The cache controls that it names, of those a key may be held to."""
 
 
 class Memory:

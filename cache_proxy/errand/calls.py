@@ -16,7 +16,7 @@ from cache_proxy.core.wire.reply import billed
 from cache_proxy.errand import words
 from cache_proxy.errand.claims import Claims, Held
 from cache_proxy.errand.shelf import Shelf
-from cache_proxy.errors import UpstreamError, UpstreamNonsense, UpstreamRefused
+from cache_proxy.errors import BeyondBudget, UpstreamError, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Entry, Item, Key, Policy, Reply
 from cache_proxy.upstream.books import Load
 from cache_proxy.upstream.flights import Bill, Caller, Fallen, Flight, Flights, Landed
@@ -102,6 +102,8 @@ class Calls:
     async def _call(self, parcels: Sequence[Parcel], doubts: Doubts = NONE) -> None:
         try:
             await self._fetch(parcels, doubts)
+        except BeyondBudget as error:
+            await self._without(error.keys, parcels, error, doubts.and_those_of(error))
         except Exception as error:
             halves = _halves(parcels) if _blames_items(error) else ()
             doubts = doubts.and_those_of(error)
@@ -110,6 +112,22 @@ class Calls:
                 await lasting.all_of(self._call(half, each) for half, each in zip(halves, (doubts, NONE), strict=True))
             else:
                 await self._fail(parcels, error, doubts)
+
+    async def _without(
+        self, keys: Collection[str], parcels: Sequence[Parcel], error: Exception, doubts: Doubts
+    ) -> None:
+        """Go on without those who may not spend this. Of several requests of theirs some may fit all the same: what is
+        too much together is tried in halves. Nothing was sent.
+        """
+        over = [parcel for parcel in parcels if parcel.payer.account.key in keys] or list(parcels)
+        others = [] if len(over) == len(parcels) else [one for one in parcels if one.payer.account.key not in keys]
+        halves = _halves(over)
+        parts = [part for part in (others, *halves) if part]
+        # What came before is told once, to the first of them.
+        works = [self._call(part, doubts if at == 0 else NONE) for at, part in enumerate(parts)]
+        if not halves:
+            works.append(self._fail(over, error, NONE if parts else doubts))
+        await lasting.all_of(works)
 
     async def _fetch(self, parcels: Sequence[Parcel], doubts: Doubts) -> None:
         asked, items = parcels[0].asked, [item for parcel in parcels for item in parcel.items]

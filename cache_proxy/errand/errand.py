@@ -1,9 +1,11 @@
 """Paying for what is missing, as one request sees it: join what is under way, lead the rest, and hear how it ends."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cache_proxy.core import plan
 from cache_proxy.core.asked import Asked, is_remote, keeping
+from cache_proxy.core.spend import bound, estimate
 from cache_proxy.errand.calls import BLAMES_ITEMS, Parcel
 from cache_proxy.errand.means import Means
 from cache_proxy.errand.trip import Trip, send
@@ -15,6 +17,14 @@ from cache_proxy.upstream.flights import Bill, Fallen, Flight, Landed, Look
 _ROUNDS = 10
 """Tries at keys whose trip failed by another's fault. Each ends with the one at fault, so that few are ever needed; the
 last one goes alone."""
+
+
+class Price(NamedTuple):
+    """Of what is to be fetched, in tokens."""
+
+    estimate: int
+    bound: int
+    """The most that it can cost."""
 
 
 class Errand:
@@ -30,6 +40,12 @@ class Errand:
         self._items = plan.items_of(asked.ask, asked.seats)
         self._own = frozenset(planned.misses)
         self._boarded: list[Flight] = []
+
+    def to_pay(self, look: Look) -> Price:
+        """What it would cost to fetch all that is missing and not under way already."""
+        alone = [key for key in self._missing if not (self._shares and self._to_join(key, look))]
+        items = [item for key in alone for item in self._items[key]]
+        return Price(sum(map(estimate, items)), sum(map(bound, items)))
 
     def board(self, look: Look) -> None:
         """Join or begin a flight for every miss of this look-up."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from cache_proxy import lasting
 from cache_proxy.calls import Call, Settlement
-from cache_proxy.errors import LedgerUnavailable
+from cache_proxy.errors import BudgetExceeded, LedgerUnavailable, PriceUnknown
 from cache_proxy.ids import new_id
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
@@ -73,25 +73,31 @@ class SqlLedger:
         return Counter() if self._writer is None else Counter(self._writer.missing)
 
     async def intend(self, call: Call) -> None:
-        """See :class:`cache_proxy.calls.Ledger`. Raises ``LedgerUnavailable``."""
+        """See :class:`cache_proxy.calls.Ledger`. Raises ``LedgerUnavailable``, ``BeyondBudget``."""
+        if call.price is None and call.budgeted:
+            raise PriceUnknown(call.budgeted)
         intent = Intent(call)
         waiter = self._put(intent, waited_for=True)
         self._open[call.id] = intent
         try:
             await _Patiently(waiter)
             if waiter is not None:
-                self._check(waiter)
+                self._check(intent, waiter)
+        except BudgetExceeded:
+            # Nothing was written.
+            del self._open[call.id]
+            raise
         except BaseException:
             # Nothing will be sent. It may stand in the database all the same, now or in a moment.
             intent.void = True
             self.settle(call, Settlement((0,) * len(call.shares), 0))
             raise
 
-    def _check(self, waiter: Waiter) -> None:
+    def _check(self, intent: Intent, waiter: Waiter) -> None:
         if waiter.done():
             waiter.result()
-        elif self._refusing:
-            raise LedgerUnavailable
+        elif self._writer is not None and (self._refusing or intent.must_fit):
+            raise self._writer.refusal_of(intent)
 
     def settle(self, call: Call, settlement: Settlement) -> Awaitable[None]:
         """See :class:`cache_proxy.calls.Ledger`."""
@@ -102,7 +108,11 @@ class SqlLedger:
         return self._end(call, None)
 
     def record(self, receipt: Receipt) -> Awaitable[None]:
-        """Write down a request. Who awaits what is given waits, if it cost money, until that is durable."""
+        """Write down a request. Who awaits what is given waits, if it cost money, until that is durable. After the end
+        nothing is written: the calls' money is.
+        """
+        if self._writer is None:
+            return _Patiently(None)
         costs = receipt.tokens_billed > 0 or receipt.tokens_unsettled > 0
         return _Patiently(self._put(Told(new_id(receipt.started_at), receipt), waited_for=costs))
 

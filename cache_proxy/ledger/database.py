@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -74,10 +74,11 @@ class Database:
         """The PostgreSQL behind this URL. Nothing is reached yet. Raises ``ConfigError``."""
         try:
             engine = create_engine(
-                "postgresql+psycopg://" + url.partition("://")[2],
+                _libpq_only("postgresql+psycopg://" + url.partition("://")[2]),
                 connect_args={
                     "connect_timeout": CONNECT_SECONDS,
-                    "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={int(BUSY_SECONDS)}s",
+                    "options": _OPTIONS,
+                    **_SILENCE,
                     "application_name": "cache-proxy",
                 },
                 pool_pre_ping=True,
@@ -135,7 +136,9 @@ class Database:
         with self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-                connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {POSTGRES_SCHEMA}"))
+                # Not IF NOT EXISTS: that asks for the right to create even where there is nothing to create.
+                if not inspect(connection).has_schema(POSTGRES_SCHEMA):
+                    connection.execute(text(f"CREATE SCHEMA {POSTGRES_SCHEMA}"))
             migrate(connection)
         self._migrated = True
 
@@ -151,7 +154,8 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         # Only the kind: a statement's parameters are in the text of an error.
         kind = type(error.orig).__name__ if error.orig is not None else type(error).__name__
-        refused = isinstance(error, DataError | IntegrityError)
+        state = getattr(error.orig, "sqlstate", None) or ""
+        refused = isinstance(error, DataError | IntegrityError) or state[:2] in _CONTENT
         raise LedgerError(f"the ledger's database failed: {kind}{_said(error)}", refused=refused) from None
     except SQLAlchemyError as error:
         raise LedgerError(f"the ledger's database failed: {type(error).__name__}") from None
@@ -184,6 +188,30 @@ def _is_there(path: Path) -> bool:
 
 
 _making = Lock()
+
+
+_OPTIONS = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "lock_timeout": f"{int(BUSY_SECONDS)}s",
+        # A host that freezes with a lock held must not stop the others for longer.
+        "idle_in_transaction_session_timeout": "10s",
+    }.items()
+)
+
+_SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A server that says nothing any more is given up after about ten seconds."""
+
+_CONTENT = ("22", "23", "54")
+"""Classes of SQLSTATE that are about what was given: bad data, a broken rule, too long."""
+
+_PRISMA = ("schema", "connection_limit", "pool_timeout", "socket_timeout", "pgbouncer", "statement_cache_size")
+"""What LiteLLM's database client takes in a URL, and nobody else knows."""
+
+
+def _libpq_only(url: str) -> URL:
+    return make_url(url).difference_update_query(_PRISMA)
 
 
 def _make_private(path: Path) -> None:

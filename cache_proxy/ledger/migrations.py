@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select, update
+from sqlalchemy import BigInteger, Column, Connection, Double, Integer, MetaData, Table, Text, insert, select, update
 
 from cache_proxy.errors import ConfigError
 from cache_proxy.ledger import tables
@@ -13,10 +13,42 @@ Step = Callable[[Connection], None]
 
 
 def _first(connection: Connection) -> None:
-    tables.metadata.create_all(connection)
+    made = (tables.calls, tables.shares, tables.requests, tables.days, tables.batches)
+    tables.metadata.create_all(connection, tables=made)
 
 
-STEPS: Sequence[Step] = (_first,)
+def _second(connection: Connection) -> None:
+    """Keys that are made at run time, and budgets."""
+    made = MetaData()
+    Table(
+        "keys",
+        made,
+        Column("hash", Text, primary_key=True),
+        Column("alias", Text, nullable=False),
+        Column("definition", Text, nullable=False),
+        Column("created_at", Double, nullable=False),
+        Column("updated_at", Double, nullable=False),
+    )
+    changes = Table(
+        "key_changes",
+        made,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("count", BigInteger, nullable=False),
+    )
+    Table(
+        "budgets",
+        made,
+        Column("key_hash", Text, primary_key=True),
+        Column("starts_at", BigInteger, primary_key=True, autoincrement=False),
+        Column("ends_at", BigInteger),
+        Column("spent", BigInteger, nullable=False),
+        Column("reserved", BigInteger, nullable=False),
+    )
+    made.create_all(connection)
+    connection.execute(insert(changes).values(id=1, count=0))
+
+
+STEPS: Sequence[Step] = (_first, _second)
 """Each brings the schema from the version of its place to the next. They are never changed, only added to: a step that
 comes after another must not create a table from ``tables`` as it is then."""
 

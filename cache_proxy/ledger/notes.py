@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cache_proxy.calls import Call, Settlement
+from cache_proxy.errors import BudgetExceeded
 from cache_proxy.receipts import Receipt
 
 
@@ -15,6 +16,13 @@ class Intent:
     """Whether it stands in the database."""
     void: bool = False
     """It will not be sent after all."""
+    refusal: BudgetExceeded | None = None
+    """Why it must not be sent, if it does not fit a budget; then it is not written."""
+
+    @property
+    def must_fit(self) -> bool:
+        """Whether it must not be sent before it is known to fit, whatever the operator says of other calls."""
+        return bool(self.call.budgeted)
 
 
 @dataclass(slots=True, eq=False)

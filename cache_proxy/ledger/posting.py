@@ -7,9 +7,10 @@ import orjson
 from sqlalchemy import Connection, Executable
 
 from cache_proxy.calls import Call, Payer
+from cache_proxy.ledger.budgets import Budgets
 from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
 from cache_proxy.ledger.retention import prune
-from cache_proxy.ledger.statements import statements
+from cache_proxy.ledger.statements import Statements, statements
 from cache_proxy.ledger.sums import Sums, text
 
 Row = dict[str, Any]
@@ -29,10 +30,11 @@ class Batch:
     def post(self, connection: Connection, writer: str, now: float) -> list[Intent]:
         """Write the notes, unless the last try did. The intents that stand in the database once this is committed."""
         say = statements(connection.dialect.name)
-        if connection.scalar(say.last_batch, {"writer": writer}) == self.id:
+        # First of all: its row's lock makes another try wait for one whose commit is still under way.
+        if connection.scalar(say.mark_batch, {"writer": writer, "batch": self.id, "at": now}) is None:
             return self._tried
         endings = [note for note in self.notes if isinstance(note, Ending)]
-        self._tried = _due(self.notes, endings)
+        self._tried = self._within_budgets(connection, say, endings)
         sums = Sums()
         calls = [intent.call for intent in self._tried]
         for call in calls:
@@ -48,8 +50,29 @@ class Batch:
         for note in self.notes:
             if isinstance(note, Prune):
                 note.more = prune(connection, note.before)
-        run(connection, say.mark_batch, [{"writer": writer, "batch": self.id, "at": now}])
         return self._tried
+
+    def _within_budgets(self, connection: Connection, say: Statements, endings: Sequence[Ending]) -> list[Intent]:
+        """Those of the intents that are due which fit the budgets of their payers."""
+        due = _due(self.notes, endings)
+        ended = [end for end in endings if end.settlement is not None and _is_there(end, due)]
+        budgets = Budgets(connection, say, (intent.call for intent in (*due, *(end.intent for end in ended))))
+        # What ended makes room for what is asked for.
+        _settle(budgets, (end for end in ended if end.intent.written))
+        # What comes with its ending has been sent.
+        sent = {end.intent for end in endings}
+        for intent in due:
+            intent.refusal = budgets.reserve(intent.call, surely=intent in sent)
+        fitting = [intent for intent in due if intent.refusal is None]
+        _settle(budgets, (end for end in ended if not end.intent.written and end.intent in fitting))
+        budgets.write()
+        return fitting
+
+
+def _settle(budgets: Budgets, endings: Iterable[Ending]) -> None:
+    for ending in endings:
+        if ending.settlement is not None:
+            budgets.settle(ending.intent.call, ending.settlement)
 
 
 def _due(notes: Sequence[Note], endings: Sequence[Ending]) -> list[Intent]:

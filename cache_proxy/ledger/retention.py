@@ -1,4 +1,4 @@
-"""Taking out what is old: single calls and requests. What they add up to stays."""
+"""Taking out what is old: single calls and requests, and budgets of times gone by. What they add up to stays."""
 
 from sqlalchemy import Connection, delete, select
 
@@ -20,4 +20,5 @@ def prune(connection: Connection, before: float) -> bool:
         select(requests.c.id).where(requests.c.started_at < before).order_by(requests.c.started_at).limit(AT_ONCE)
     )
     gone = connection.execute(delete(requests).where(requests.c.id.in_(old_requests))).rowcount
+    connection.execute(delete(tables.budgets).where(tables.budgets.c.ends_at < before))
     return len(old) == AT_ONCE or gone == AT_ONCE

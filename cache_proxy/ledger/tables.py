@@ -100,6 +100,36 @@ batches = Table(
     comment="so that a batch whose commit was not heard of is not written twice",
 )
 
+keys = Table(
+    "keys",
+    metadata,
+    Column("hash", Text, primary_key=True, comment="SHA-256 of the key, in hexadecimal digits"),
+    Column("alias", Text, nullable=False, comment="empty, or the only one of its kind"),
+    Column("definition", Text, nullable=False, comment="a JSON object: what the key may do"),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    comment="one row for each key that was made at run time; never the key itself",
+)
+
+key_changes = Table(
+    "key_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    comment="one row: how often keys were changed, so that everybody hears of it",
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("key_hash", Text, primary_key=True),
+    Column("starts_at", BigInteger, primary_key=True, autoincrement=False, comment="of the window; 0: of all time"),
+    Column("ends_at", BigInteger, comment="empty if never"),
+    Column("spent", BigInteger, nullable=False, comment="what was billed"),
+    Column("reserved", BigInteger, nullable=False, comment="the most that calls without a settlement can have cost"),
+    comment="one row for each key that has a budget and window in which it was used",
+)
+
 Index("calls_sent_at", calls.c.sent_at)
 Index("requests_started_at", requests.c.started_at)
 Index("requests_key_started_at", requests.c.key_hash, requests.c.started_at)

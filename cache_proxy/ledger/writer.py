@@ -14,9 +14,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from cache_proxy.errors import CacheProxyError, LedgerError, LedgerUnavailable
+from cache_proxy.errors import BudgetUnknown, CacheProxyError, LedgerError, LedgerUnavailable, NotPaid
 from cache_proxy.ledger.database import Database
-from cache_proxy.ledger.notes import Intent, Note
+from cache_proxy.ledger.notes import Intent, Note, Told
 from cache_proxy.ledger.posting import Batch
 
 log = logging.getLogger("cache_proxy.ledger")
@@ -26,6 +26,12 @@ SOON = 0.5
 
 MOST = 1024
 """Notes in one transaction."""
+
+STORIES = 128
+"""Rows of hits in a transaction that somebody waits for."""
+
+GRACE = 2.0
+"""Seconds beyond its patience that the end waits for the writer: for the try that is under way."""
 
 ROOM = 100_000
 """Notes that are kept while the database is away: about 200 MB."""
@@ -62,7 +68,9 @@ class Writer:
         self._name = os.urandom(8).hex()
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
-        self._waiting: deque[_Waiting] = deque()
+        # Money goes first: rows of hits may be many, and a call waits for its intent.
+        self._money: deque[_Waiting] = deque()
+        self._stories: deque[_Waiting] = deque()
         self._urgent = 0
         self._due = float("inf")
         self._failing = False
@@ -81,31 +89,50 @@ class Writer:
     def put(self, note: Note, *, waited_for: bool) -> Waiter | None:
         """Have this written; if it is waited for, what to wait for. Nobody waits for a database that fails.
 
-        Raises ``LedgerUnavailable`` for an intent that is not going to be written in time.
+        Raises ``NotPaid`` for an intent that is not going to be written in time.
         """
         ailing = self.ailing
-        if ailing and self._refusing and isinstance(note, Intent):
-            note.void = True
-            raise LedgerUnavailable
+        if ailing and isinstance(note, Intent) and (self._refusing or note.must_fit):
+            raise self.refusal_of(note)
         with self._changed:
-            if len(self._waiting) >= ROOM:
+            queue = self._stories if isinstance(note, Told) and not waited_for else self._money
+            if len(queue) >= ROOM:
+                if isinstance(note, Intent) and (self._refusing or note.must_fit):
+                    raise self.refusal_of(note)
                 self._miss([note])
                 return None
             waiter = self._loop.create_future() if waited_for and not ailing else None
-            if not self._waiting:
+            if waiter is not None:
+                # Whoever gave up waiting does not look at it any more.
+                waiter.add_done_callback(_look_at)
+            first = not self._waits
+            if first:
                 self._due = self._clock() + SOON
-            self._waiting.append((note, waiter))
+            queue.append((note, waiter))
             self._urgent += waiter is not None
-            if waiter is not None or len(self._waiting) == 1:
+            if waiter is not None or first:
                 self._changed.notify()
             return waiter
+
+    @property
+    def _waits(self) -> int:
+        return len(self._money) + len(self._stories)
+
+    def refusal_of(self, intent: Intent) -> NotPaid:
+        """Why this one, which is not known to be written, must not be sent; from now on it will not be."""
+        intent.void = True
+        return LedgerUnavailable() if self._refusing else BudgetUnknown(intent.call.budgeted)
 
     async def close(self, patience: float) -> None:
         """Write what waits, for so many seconds at most, and end."""
         with self._changed:
             self._end_at = self._clock() + patience
             self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+        # A database that has fallen silent is not waited for: its thread ends with the process.
+        await asyncio.to_thread(self._thread.join, patience + GRACE)
+        if self._thread.is_alive():
+            fields = {"database": self._database.place, "waiting": self._waits}
+            log.error("ledger=%(database)s does not answer at the end; %(waiting)d notes wait", fields, extra=fields)
 
     def _tell_of_missing(self) -> None:
         if self.missing:
@@ -125,11 +152,14 @@ class Writer:
     def _gather(self) -> "list[_Waiting]":
         """What is to be written next; nothing once there is nothing left and the end has come."""
         with self._changed:
-            while not self._waiting or not self._is_time():
-                if self._is_ending and not self._waiting:
+            while not self._waits or not self._is_time():
+                if self._is_ending and not self._waits:
                     return []
-                self._changed.wait(max(0.0, self._due - self._clock()) if self._waiting else None)
-            taken = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+                self._changed.wait(max(0.0, self._due - self._clock()) if self._waits else None)
+            taken = [self._money.popleft() for _ in range(min(MOST, len(self._money)))]
+            # Few at a time while somebody waits: what comes meanwhile waits for this transaction.
+            room = STORIES if taken else MOST
+            taken += [self._stories.popleft() for _ in range(min(room, len(self._stories)))]
             self._urgent -= sum(waiter is not None for _, waiter in taken)
             # What is left over has waited for its turn already.
             self._due = self._clock()
@@ -152,11 +182,19 @@ class Writer:
                 return
             self._tell(taken, failed=True)
             if self._clock() >= self._end_at:
-                self._miss(batch.notes)
+                self._give_up(batch.notes)
                 return
             time.sleep(max(0.0, min(pause, self._end_at - self._clock())))
             pause = min(2 * pause, LONGEST_PAUSE)
         self._tell(taken, failed=False)
+
+    def _give_up(self, notes: Sequence[Note]) -> None:
+        """The end has come, and the database is away: what is left is lost."""
+        with self._changed:
+            left = [note for note, _ in (*self._money, *self._stories)]
+            self._money.clear()
+            self._stories.clear()
+        self._miss([*notes, *left])
 
     def _sift(self, taken: "list[_Waiting]") -> None:
         """Of notes that the database does not take together, keep from it only the one that it does not take alone."""
@@ -192,8 +230,8 @@ class Writer:
             self._turn(failing=True, reason=str(error))
             return False
         except Exception as error:
-            # Of an error that nobody foresaw only the kind: its text may hold anything.
-            self._turn(failing=True, reason=type(error).__name__)
+            # What nobody foresaw is most likely in a note. Of the error only its kind: its text may hold anything.
+            self._refused = type(error).__name__
             return False
         finally:
             self._began_at = float("inf")
@@ -206,7 +244,18 @@ class Writer:
         waiters = [(note, waiter) for note, waiter in taken if waiter is not None]
         if waiters:
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                self._loop.call_soon_threadsafe(_wake, waiters, failed and self._refusing)
+                self._loop.call_soon_threadsafe(self._wake, waiters, failed)
+
+    def _wake(self, waiters: Sequence[tuple[Note, Waiter]], failed: bool) -> None:
+        for note, waiter in waiters:
+            if waiter.done():
+                continue
+            if failed and isinstance(note, Intent) and (self._refusing or note.must_fit):
+                waiter.set_exception(self.refusal_of(note))
+            elif not failed and isinstance(note, Intent) and note.refusal is not None:
+                waiter.set_exception(note.refusal)
+            else:
+                waiter.set_result(None)
 
     def _miss(self, notes: Sequence[Note]) -> None:
         for note in notes:
@@ -226,12 +275,6 @@ class Writer:
 _Waiting = tuple[Note, Waiter | None]
 
 
-def _wake(waiters: Sequence[tuple[Note, Waiter]], refused: bool) -> None:
-    for note, waiter in waiters:
-        if waiter.done():
-            continue
-        if refused and isinstance(note, Intent):
-            note.void = True
-            waiter.set_exception(LedgerUnavailable())
-        else:
-            waiter.set_result(None)
+def _look_at(waiter: Waiter) -> None:
+    if not waiter.cancelled():
+        waiter.exception()

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from cache_proxy.calls import Account
 from cache_proxy.receipts import Receipt
 from cache_proxy.reporting.logs import at
 
@@ -26,11 +27,11 @@ class Tally:
         self._duplicates += duplicates
         self._joined += joined
         if receipt.cost:
-            self._spent[receipt.account.alias] += receipt.cost
+            self._spent[_name(receipt.account)] += receipt.cost
 
-    def spent(self, who: str) -> int:
+    def spent(self, who: Account) -> int:
         """What this caller has paid, in pico-USD. Calls of unknown price are not in it."""
-        return self._spent[who]
+        return self._spent[_name(who)]
 
     def told(self) -> dict[str, Any]:
         """The requests, and their items by where the values came from."""
@@ -42,3 +43,8 @@ class Tally:
             "duplicates": self._duplicates,
             "joined": self._joined,
         }
+
+
+def _name(account: Account) -> str:
+    """Two keys may be called the same."""
+    return account.key or account.alias

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from cache_proxy.access import AccessKey
 from cache_proxy.errors import ConfigError
-from cache_proxy.settings import caching, credentials, groups, ledger, reading, router_cache
+from cache_proxy.settings import caching, credentials, groups, keys, ledger, reading, router_cache
 from cache_proxy.settings.caching import CacheSettings
 from cache_proxy.settings.checking import prune, typed, validate
 from cache_proxy.settings.deployments import LEAST_BUSY, DeploymentSettings, credential
@@ -51,6 +52,8 @@ class Settings:
     own: OwnSettings
     ledger: LedgerSettings
     master_key: SecretStr | None = None
+    keys: tuple[AccessKey, ...] = ()
+    """Those that stand in the file."""
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     retry_after: float = 0.0
     """The least seconds before a call is tried again at the same deployment."""
@@ -151,12 +154,14 @@ def _settings(
     own = _own(document)
     _refuse_no_memory(cache, own)
     _note_oddities(document, found, notes)
+    master_key = _master_key(document, environ)
     return Settings(
         deployments=found,
         cache=cache,
         own=own,
         ledger=ledger.build(own, document.general_settings.database_url, cache.directory, environ, notes),
-        master_key=_master_key(document, environ),
+        master_key=master_key,
+        keys=keys.build(own.keys, master_key, ledger=own.ledger),
         aliases=router.model_group_alias,
         retry_after=router.retry_after or 0.0,
         warnings=notes.lines,

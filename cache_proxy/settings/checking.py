@@ -10,6 +10,7 @@ from cache_proxy.errors import ConfigError
 from cache_proxy.settings.base import RequestParams, Section
 from cache_proxy.settings.entries import LiteLLMParams
 from cache_proxy.settings.ignored import PARAMS, reason
+from cache_proxy.settings.keys import KeyEntry
 from cache_proxy.settings.notes import Notes, Path, dotted
 from cache_proxy.settings.own import OwnSettings
 from cache_proxy.settings.sections import Document
@@ -32,7 +33,7 @@ def is_request_param(name: str) -> bool:
 def prune(raw: Any, model: type[BaseModel], path: Path, notes: Notes) -> Any:
     """The same section without the keys that are not acted on, each noted, and without empty ones.
 
-    A misspelt key of our own section raises ``ConfigError``: no LiteLLM file has that section, so it can only be one.
+    A misspelt key of our own sections raises ``ConfigError``: no LiteLLM file has them, so it can only be one.
     """
     if not isinstance(raw, Mapping):
         return raw
@@ -43,8 +44,8 @@ def prune(raw: Any, model: type[BaseModel], path: Path, notes: Notes) -> Any:
         if field is not None:
             if value is not None or (issubclass(model, Section) and name in model.NULLS):
                 kept[str(name)] = _prune_value(value, field.annotation, here, notes)
-        elif issubclass(model, OwnSettings):
-            raise ConfigError(_misspelt(here))
+        elif issubclass(model, OwnSettings | KeyEntry):
+            raise ConfigError(_misspelt(here, list(model.model_fields)))
         elif issubclass(model, RequestParams) and is_request_param(str(name)):
             kept[str(name)] = value
         else:
@@ -76,8 +77,7 @@ def is_by_name(annotation: Any) -> bool:
     return get_origin(annotation) is Mapping
 
 
-def _misspelt(path: Path) -> str:
-    known = list(OwnSettings.model_fields)
+def _misspelt(path: Path, known: list[str]) -> str:
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     remedy = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
     return f"{dotted(path)} is not a setting; {remedy}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -49,10 +50,16 @@ def _of_environment(environ: Mapping[str, str], notes: Notes) -> SecretStr | Non
     given = environ.get(DATABASE_VARIABLE)
     if not given:
         return None
-    if _is_postgres(given):
-        return SecretStr(given)
-    notes.add(f"{DATABASE_VARIABLE} is not acted on here: it is no postgresql:// URL")
-    return None
+    if given.partition("://")[0] not in SCHEMES:
+        notes.add(f"{DATABASE_VARIABLE} is not acted on here: it is no postgresql:// URL")
+        return None
+    if find_spec("psycopg") is None:
+        notes.add(
+            f"{DATABASE_VARIABLE} is not acted on here, for PostgreSQL's driver is missing: "
+            "pip install 'cache-proxy[postgres]'"
+        )
+        return None
+    return SecretStr(given)
 
 
 def _is_postgres(url: str) -> bool:

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cache_proxy.settings.keys import KeyEntry
+
 
 class OwnSettings(BaseModel):
     """Our own section. Durations are seconds."""
@@ -86,6 +88,15 @@ class OwnSettings(BaseModel):
         ge=0,
         description="Days for which single calls and requests stay in the ledger; their sums stay for good. 0: for "
         "good, too.",
+    )
+    keys: tuple[KeyEntry, ...] = Field(
+        default=(), description="Keys for people and jobs, beside the master_key (docs/keys.md)."
+    )
+    key_grace_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        description="Seconds for which keys that were made at run time and are known to a worker let in while the "
+        "ledger's database is away.",
     )
     drain_seconds: float = Field(
         default=30.0,

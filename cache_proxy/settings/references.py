@@ -16,6 +16,9 @@ _ORDINARY = re.compile(r"[A-Z_][A-Z0-9_]*")
 FAIL_CLOSED = frozenset({"master_key", "api_base", "base_url", "namespace", "identity", "litellm_credential_name"})
 """Settings whose absence would open a door or send texts elsewhere: a missing variable refuses the start."""
 
+CLOSED_SECTION = ("cache_proxy_settings", "keys")
+"""The same holds for all that is said of keys: a limit that is left out is none."""
+
 _UNSET = object()
 
 
@@ -84,7 +87,7 @@ def _report(variable: str, path: Path, notes: Notes) -> None:
     )
     # In a list within a list ([host, port]) the others would move up into its place.
     by_position = len(path) > 1 and isinstance(path[-1], int) and isinstance(path[-2], int)
-    if path[-1] in FAIL_CLOSED or by_position:
+    if path[-1] in FAIL_CLOSED or by_position or path[: len(CLOSED_SECTION)] == CLOSED_SECTION:
         raise ConfigError(f"{dotted(path)}: {name} is not set or empty; set it, or take this key out")
     notes.unset(path, name)
 

@@ -28,7 +28,7 @@ class Limits:
     def __init__(
         self, deployment: Deployment, clock: Callable[[], float], sleep: Sleep, counters: Counters | None = None
     ) -> None:
-        self.rates = Rates(deployment, clock, counters)
+        self.rates = Rates.of(deployment, clock, counters)
         self.slots = Slots(deployment, clock, sleep, counters)
 
 

@@ -1,6 +1,6 @@
-"""A deployment's ``rpm`` and ``tpm``: by this process's own buckets, and by those that all processes share."""
+"""``rpm`` and ``tpm``, a deployment's or a key's: by this process's own buckets, and by those that all share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cache_proxy.errors import StoreError
 from cache_proxy.models import Deployment, Want
@@ -15,13 +15,27 @@ class Rates:
     the shared ones would refuse too. Where there are no shared ones, or they fail, the own ones hold alone.
     """
 
-    def __init__(self, deployment: Deployment, clock: Callable[[], float], counters: Counters | None = None) -> None:
-        limits = {"rpm": deployment.rpm, "tpm": deployment.tpm}
+    def __init__(
+        self,
+        limits: Mapping[str, int | None],
+        clock: Callable[[], float],
+        counters: Counters | None = None,
+        name: Callable[..., bytes] = lambda *what: ":".join(what).encode(),
+    ) -> None:
+        """``limits`` by their words, ``rpm`` and ``tpm``; those that are not set are none. ``name`` gives that of the
+        shared buckets, from the words of the limits that are set.
+        """
         self._paces = {word: (Pace(limit, clock), limit) for word, limit in limits.items() if limit}
         self._counters = counters if self._paces else None
-        self._name = counter_name(deployment, *self._paces)
+        self._name = name(*self._paces)
         self._clock = clock
         self._room_at = 0.0
+
+    @classmethod
+    def of(cls, deployment: Deployment, clock: Callable[[], float], counters: Counters | None = None) -> "Rates":
+        """Those of a deployment."""
+        limits = {"rpm": deployment.rpm, "tpm": deployment.tpm}
+        return cls(limits, clock, counters, lambda *what: counter_name(deployment, *what))
 
     def wait(self, tokens: int) -> float:
         """Seconds until a call of so many tokens has room, as far as is known here."""

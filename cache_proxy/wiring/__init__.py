@@ -6,7 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
+from cache_proxy.access import AccessKey
 from cache_proxy.backends.base import Backend
 from cache_proxy.calls import CallObserver
 from cache_proxy.core.renderings import Renderings
@@ -23,7 +25,10 @@ from cache_proxy.upstream.client import Client
 from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules
 from cache_proxy.wiring import measuring
+from cache_proxy.wiring.keyring import Keyring
+from cache_proxy.wiring.keys import KeyDesk, build_table
 from cache_proxy.wiring.ledger import NOTHING, Watched, build_ledger
+from cache_proxy.wiring.limits import KeyLimits
 from cache_proxy.wiring.loops import PerLoop
 from cache_proxy.wiring.measuring import Measuring
 from cache_proxy.wiring.reading import Reader
@@ -53,6 +58,8 @@ class Running(NamedTuple):
     engine: Engine
     ledger: "SqlLedger | None"
     measuring: Measuring
+    keyring: Keyring | None
+    limits: KeyLimits
 
 
 class Wired:
@@ -85,7 +92,9 @@ class Wired:
             _refuse_app(settings)
         self._connect = connect or over_http(settings)
         self._engines = PerLoop(self._begin, _end)
+        self._ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, SqlLedger] = WeakKeyDictionary()
         self.reader = Reader(settings.ledger) if settings.ledger.enabled else None
+        self._keys = {key.hash: key for key in settings.keys}
         for warning in settings.warnings:
             log.warning("%s", warning)
 
@@ -97,9 +106,9 @@ class Wired:
 
     @property
     def ledger(self) -> "SqlLedger | None":
-        """The ledger of the running loop, if it is open and there is one."""
+        """The ledger of the running loop, if there is one; also while it ends, for requests that are answered then."""
         here = self._engines.here
-        return None if here is None else here.ledger
+        return self._ledgers.get(asyncio.get_running_loop()) if here is None else here.ledger
 
     async def open(self) -> Engine:
         """The engine of the running loop, made and opened by whoever comes first."""
@@ -116,8 +125,11 @@ class Wired:
             raise
         if ledger is not None:
             ledger.open()
+            self._ledgers[asyncio.get_running_loop()] = ledger
+        table = build_table(self.settings)
+        keyring = None if table is None else Keyring(table, self.settings.own.key_grace_seconds)
         self.measuring.begin(engine, ledger)
-        return Running(engine, ledger, self.measuring)
+        return Running(engine, ledger, self.measuring, keyring, KeyLimits(engine.means.store.counters))
 
     def _build(self, ledger: "SqlLedger | None" = None) -> Engine:
         store, self._spare = self._spare or self._make_store(self.settings), None
@@ -132,6 +144,29 @@ class Wired:
         renderings = Renderings(_renderings_bytes(self.settings))
         means = Means.over(store, lanes, renderings, policy(self.settings), sharing=_sharing(self.settings))
         return Engine(names(self.settings), means, renderings, requests_bytes(self.settings))
+
+    async def find_key(self, hash_: str) -> AccessKey | None:
+        """The key of this hash, whether it is good or not. Raises ``LedgerError`` where nobody can tell."""
+        configured = self._keys.get(hash_)
+        if configured is not None:
+            return configured
+        keyring = (await self._engines.open()).keyring
+        return None if keyring is None else await keyring.find(hash_)
+
+    def keys_changed(self) -> None:
+        """Let this worker hear of it at once; the others do within a second."""
+        here = self._engines.here
+        if here is not None and here.keyring is not None:
+            here.keyring.forget()
+
+    async def key_desk(self) -> KeyDesk | None:
+        """Where keys are made and changed, if they can be."""
+        keyring = (await self._engines.open()).keyring
+        return None if keyring is None else KeyDesk(keyring.table, self.settings.keys)
+
+    async def limits(self) -> KeyLimits:
+        """The limits of keys, as they are kept on the running loop."""
+        return (await self._engines.open()).limits
 
     def observe(self, receipt: Receipt) -> None:
         """Tell every observer of one request."""
@@ -170,6 +205,8 @@ async def _end(running: Running) -> None:
     await running.engine.close(DRAIN_PATIENCE)
     # A ledger that is closed has forgotten what it has missed.
     running.measuring.end(running.engine)
+    if running.keyring is not None:
+        await running.keyring.close()
     if running.ledger is not None:
         await running.ledger.close(LEDGER_PATIENCE)
 

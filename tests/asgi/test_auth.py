@@ -42,6 +42,11 @@ CLOSED = [
     ("GET", "/spend/logs/v2"),
     ("POST", "/cache/delete"),
     ("POST", "/cache/flushall"),
+    ("POST", "/key/generate"),
+    ("POST", "/key/update"),
+    ("POST", "/key/delete"),
+    ("GET", "/key/info"),
+    ("GET", "/key/list"),
 ]
 
 

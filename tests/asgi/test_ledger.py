@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from cache_proxy.ledger.database import Database
@@ -135,3 +136,14 @@ async def test_health_says_that_it_is_well_or_that_there_is_none(standin: StandI
         async with proxy(standin, tmp_path, {"cache_proxy_settings": {"ledger": choice}}) as client:
             await client.post("/embeddings", json=TEXTS)
             assert (await client.get("/health")).json()["ledger"]["status"] == status
+
+
+async def test_tags_are_kept_once_and_no_more_than_a_person_would_read(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    many = [f"tag{number % 400}" for number in range(1_000)]
+    for headers in ({"x-litellm-tags": ",".join(many)}, {"x-litellm-tags": ""}):
+        answer = await client.post("/embeddings", json={**TEXTS, "metadata": {"tags": many}}, headers=headers)
+        assert answer.status_code == 200
+    await asyncio.sleep(1.0)
+    assert [len(orjson.loads(row["tags"])) for row in rows(ledger(tmp_path), "requests")] == [32, 32]

@@ -17,7 +17,7 @@ from tests.support import proxy
 
 pytestmark = pytest.mark.anyio
 
-GATE = {"200", "400", "401", "403", "500"}
+GATE = {"200", "400", "401", "403", "500", "503"}
 INFERENCE = GATE | {"404", "413", "415", "422", "429", "502", "504", "default"}
 STATUSES = {
     "/embeddings": INFERENCE,
@@ -31,11 +31,16 @@ STATUSES = {
     "/health/liveliness": {"200", "500"},
     "/health/liveness": {"200", "500"},
     "/health/readiness": {"200", "500"},
-    "/cache/ping": GATE | {"503"},
+    "/cache/ping": GATE,
     "/cache/stats": GATE,
-    "/metrics": GATE | {"503"},
-    "/cache/delete": GATE | {"404", "413", "415", "422", "503"},
-    "/cache/flushall": GATE | {"415", "503"},
+    "/metrics": GATE,
+    "/cache/delete": GATE | {"404", "413", "415", "422"},
+    "/cache/flushall": GATE | {"415"},
+    "/key/generate": GATE | {"413", "415", "422"},
+    "/key/update": GATE | {"404", "413", "415", "422"},
+    "/key/delete": GATE | {"404", "413", "415", "422"},
+    "/key/info": GATE | {"404", "422"},
+    "/key/list": GATE | {"422"},
     "/openapi.json": GATE,
     "/spend/report": GATE | {"404", "503"},
     "/spend/logs": GATE | {"404", "503"},

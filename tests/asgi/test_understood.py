@@ -24,10 +24,11 @@ def asked(tmp_path: Path, *texts: str) -> Asked:
 def test_only_the_very_same_bytes_with_the_same_cache_control_are_recalled(tmp_path: Path) -> None:
     memory = Memory(100_000)
     understood = Understood(asked(tmp_path, "a"), None, ())
-    memory.remember((b"{}", None), understood)
-    assert memory.recall((b"{}", None)) is understood
-    assert memory.recall((b"{} ", None)) is None
-    assert memory.recall((b"{}", "no-cache")) is None
+    memory.remember((b"{}", None, ""), understood)
+    assert memory.recall((b"{}", None, "")) is understood
+    assert memory.recall((b"{} ", None, "")) is None
+    assert memory.recall((b"{}", "no-cache", "")) is None
+    assert memory.recall((b"{}", None, "room")) is None
 
 
 def test_the_least_recently_used_request_is_forgotten_first(tmp_path: Path) -> None:
@@ -35,9 +36,9 @@ def test_the_least_recently_used_request_is_forgotten_first(tmp_path: Path) -> N
     understood = Understood(asked(tmp_path, "a"), None, ())
     bodies = [b"%d" % number for number in range(30)]
     for body in bodies:
-        memory.remember((body, None), understood)
-        memory.recall((bodies[0], None))
-    kept = [body for body in bodies if memory.recall((body, None))]
+        memory.remember((body, None, ""), understood)
+        memory.recall((bodies[0], None, ""))
+    kept = [body for body in bodies if memory.recall((body, None, ""))]
     assert bodies[0] in kept
     assert bodies[1] not in kept
     assert bodies[-1] in kept
@@ -46,18 +47,18 @@ def test_the_least_recently_used_request_is_forgotten_first(tmp_path: Path) -> N
 
 def test_a_request_that_would_crowd_out_the_others_is_not_kept(tmp_path: Path) -> None:
     memory = Memory(20_000)
-    memory.remember((b"small", None), Understood(asked(tmp_path, "a"), None, ()))
-    memory.remember((b"x" * 1000, None), Understood(asked(tmp_path, "a"), None, ()))
-    memory.remember((b"many", None), Understood(asked(tmp_path, *"abcdefgh"), None, ()))
-    assert memory.recall((b"small", None))
-    assert memory.recall((b"x" * 1000, None)) is None
-    assert memory.recall((b"many", None)) is None
+    memory.remember((b"small", None, ""), Understood(asked(tmp_path, "a"), None, ()))
+    memory.remember((b"x" * 1000, None, ""), Understood(asked(tmp_path, "a"), None, ()))
+    memory.remember((b"many", None, ""), Understood(asked(tmp_path, *"abcdefgh"), None, ()))
+    assert memory.recall((b"small", None, ""))
+    assert memory.recall((b"x" * 1000, None, "")) is None
+    assert memory.recall((b"many", None, "")) is None
 
 
 def test_no_room_remembers_nothing(tmp_path: Path) -> None:
     memory = Memory(0)
-    memory.remember((b"", None), Understood(asked(tmp_path, "a"), None, ()))
-    assert memory.recall((b"", None)) is None
+    memory.remember((b"", None, ""), Understood(asked(tmp_path, "a"), None, ()))
+    assert memory.recall((b"", None, "")) is None
 
 
 @pytest.mark.anyio

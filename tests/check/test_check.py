@@ -115,7 +115,11 @@ def test_what_is_cached_is_told(tmp_path: Path, section: dict[str, Any], told: s
 def test_who_gets_in_is_told(tmp_path: Path) -> None:
     assert checked(tmp_path, {}, JINA).callers == "this machine only, without a key"
     guarded = checked(tmp_path, {"general_settings": {"master_key": "sk-planted"}}, JINA)
-    assert (guarded.callers, guarded.warnings) == ("whoever sends the master key", ())
+    assert (guarded.callers, guarded.warnings) == ("whoever sends the master key, or a key", ())
+    keys = {"cache_proxy_settings": {"keys": [{"key": "sk-planted-too"}]}}
+    assert checked(tmp_path, {"general_settings": {"master_key": "sk-planted"}, **keys}, JINA).callers == (
+        "whoever sends the master key, or a key, 1 of them in the file"
+    )
     known = checked(tmp_path, {"general_settings": {"master_key": "sk-1234"}}, JINA)
     assert "everybody knows it" in known.warnings[0]
     assert known.exit_code == 0

@@ -361,3 +361,59 @@ async def test_an_intent_that_the_database_does_not_take_is_refused(ledger: SqlL
         await ledger.intend(call((ME, 2**70)))
     await ledger.intend(call((ME, 7)))
     assert sums(wayward)[""]["tokens_unsettled"] == 7
+
+
+async def test_money_goes_before_the_rows_of_hits(ledger: SqlLedger, wayward: Wayward) -> None:
+    await ledger.intend(call())
+    wayward.answering.clear()
+    first = asyncio.create_task(ledger.intend(call()))
+    await asyncio.sleep(0.05)
+    for _ in range(20_000):
+        ledger.record(receipt())
+    late = asyncio.create_task(ledger.intend(call()))
+    await asyncio.sleep(0.05)
+    wayward.answering.set()
+    await asyncio.gather(first, late)
+    assert len(rows(wayward, "requests")) < 2_000
+
+
+async def test_the_end_does_not_wait_for_what_can_not_be_written(wayward: Wayward) -> None:
+    ledger = SqlLedger(wayward)
+    ledger.open()
+    wayward.failing = True
+    for _ in range(20_000):
+        ledger.record(receipt())
+    began = time.monotonic()
+    await ledger.close(0.3)
+    assert time.monotonic() - began < 3.0
+
+
+async def test_the_end_does_not_wait_for_a_database_that_has_fallen_silent(
+    wayward: Wayward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "GRACE", 0.2)
+    ledger = SqlLedger(wayward)
+    ledger.open()
+    await ledger.intend(call())
+    wayward.answering.clear()
+    ledger.record(receipt())
+    began = time.monotonic()
+    await ledger.close(0.3)
+    assert time.monotonic() - began < 3.0
+    wayward.answering.set()
+
+
+async def test_an_intent_that_finds_no_room_is_refused(
+    ledger: SqlLedger, wayward: Wayward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.intend(call())
+    monkeypatch.setattr(writer, "ROOM", 0)
+    with pytest.raises(LedgerUnavailable):
+        await ledger.intend(call())
+
+
+async def test_a_request_that_is_answered_after_the_end_is_no_error(wayward: Wayward) -> None:
+    ledger = SqlLedger(wayward)
+    ledger.open()
+    await ledger.close(10)
+    await ledger.record(receipt(tokens_billed=5))

@@ -14,11 +14,13 @@ from cache_proxy.errors import ConfigError, LedgerError
 from cache_proxy.ledger import database as module
 from cache_proxy.ledger.database import FILE, Database, warn_of_old_sqlite
 from cache_proxy.ledger.migrations import STEPS, migrate, schema
-from cache_proxy.ledger.tables import batches
-from tests.ledger.money import rows
+from cache_proxy.ledger.notes import Ending, Intent
+from cache_proxy.ledger.posting import Batch
+from cache_proxy.ledger.tables import batches, metadata
+from tests.ledger.money import ME, NOON, call, paid, rows, sums
 from tests.postgres import Postgres
 
-TABLES = {"calls", "shares", "requests", "days", "batches", "schema_version"}
+TABLES = {"calls", "shares", "requests", "days", "batches", "schema_version", "keys", "key_changes", "budgets"}
 
 
 def tables(connection: Connection) -> set[str]:
@@ -69,6 +71,28 @@ def test_one_of_an_older_version_is_brought_up_to_date_and_keeps_what_it_holds(d
             migrate(connection, [*STEPS, add_a_table])
     with database.reading() as connection:
         assert tables(connection) == TABLES | {"later"}
+    assert len(rows(database, "batches")) == 1
+
+
+def test_the_steps_lead_to_the_tables_that_the_program_uses(database: Database) -> None:
+    database.open()
+    with database.reading() as connection:
+        schema = module.POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
+        for name, table in metadata.tables.items():
+            made = {(column["name"], column["nullable"]) for column in inspect(connection).get_columns(name, schema)}
+            assert made == {(column.name, column.nullable) for column in table.columns}, name
+
+
+def test_one_of_the_first_version_gets_what_came_later(database: Database) -> None:
+    old = Database(database._engine, database.place)
+    with old.writing() as connection:
+        connection.execute(update(schema).values(version=1))
+        for name in TABLES - {"calls", "shares", "requests", "days", "batches", "schema_version"}:
+            metadata.tables[name].drop(connection)
+        connection.execute(insert(batches).values(writer="w", batch="b", at=0))
+    database.open()
+    with database.reading() as connection:
+        assert tables(connection) == TABLES
     assert len(rows(database, "batches")) == 1
 
 
@@ -186,3 +210,46 @@ def test_another_connection_leaves_this_process_its_locks_on_the_file(tmp_path: 
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "locked\n"
     for database in databases:
         database.close()
+
+
+def test_what_only_litellms_client_knows_in_a_url_is_left_out(server: Postgres) -> None:
+    made = Database.of_postgres(f"{server.database()}?schema=public&connection_limit=5&pgbouncer=true")
+    assert rows(made, "calls") == []
+    made.close()
+
+
+def test_once_it_is_there_nobody_needs_the_right_to_make_it(server: Postgres) -> None:
+    url = server.database()
+    made = Database.of_postgres(url)
+    with made.writing() as connection:
+        for statement in (
+            "CREATE ROLE writer LOGIN", "GRANT USAGE ON SCHEMA cache_proxy TO writer",
+            "GRANT ALL ON ALL TABLES IN SCHEMA cache_proxy TO writer",
+        ):  # fmt: skip
+            connection.execute(text(statement))
+    made.close()
+    other = Database.of_postgres(url.replace("postgres@", "writer@"))
+    assert rows(other, "calls") == []
+    other.close()
+
+
+def test_a_try_waits_for_one_whose_commit_is_under_way_and_writes_nothing_twice(server: Postgres) -> None:
+    made = Database.of_postgres(server.database())
+    intent = Intent(call((ME, 60)))
+    batch = Batch("b", [intent, Ending(intent, paid(5), NOON)])
+    again: list[list[Intent]] = []
+
+    def retry() -> None:
+        with made.writing() as connection:
+            again.append(batch.post(connection, "w", NOON))
+
+    thread = threading.Thread(target=retry)
+    with made.writing() as connection:
+        first = batch.post(connection, "w", NOON)
+        thread.start()
+        thread.join(0.3)
+        assert again == [], "it waits"
+    thread.join()
+    assert again == [first]
+    assert sums(made)[""]["tokens_billed"] == 5
+    made.close()

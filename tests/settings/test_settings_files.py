@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from cache_proxy.settings import OwnSettings, load, parse
 from cache_proxy.settings.entries import Credential, LiteLLMParams, ModelEntry, ModelInfo
+from cache_proxy.settings.keys import KeyEntry
 from cache_proxy.settings.sections import CacheParams, File, GeneralSettings, LiteLLMSettings, RouterSettings
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -70,6 +71,8 @@ def test_the_full_file_shows_every_setting_and_no_other(section: type[BaseModel]
 
 def test_the_defaults_that_the_full_file_shows_are_those_of_the_code() -> None:
     document = uncommented()
+    (example,) = document["cache_proxy_settings"].pop("keys")
+    assert set(example) == set(KeyEntry.model_fields)
     assert OwnSettings.model_validate(document["cache_proxy_settings"]) == OwnSettings()
 
     examples = document["litellm_settings"]["cache_params"]

@@ -131,7 +131,10 @@ def test_a_warning_says_why_where_that_is_known() -> None:
     assert (
         "litellm_settings.fallbacks is not acted on here: an answer of another model would be a wrong answer" in lines
     )
-    assert "general_settings.allowed_ips is not acted on here: who gets in is decided by the master key alone" in lines
+    assert (
+        "general_settings.allowed_ips is not acted on here: who gets in is decided by the master key and the keys alone"
+        in lines
+    )
     assert "router_settings.routing_strategy is not acted on here: simple-shuffle is used" in lines
     assert "router_settings.redis_host is not acted on here: limits are kept in the cache's store" in lines
 

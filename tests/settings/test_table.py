@@ -11,6 +11,7 @@ from cache_proxy.errors import ConfigError
 from cache_proxy.settings import Settings, parse
 from cache_proxy.settings.base import RequestParams
 from cache_proxy.settings.ignored import IGNORED
+from cache_proxy.settings.keys import KeyEntry
 from cache_proxy.settings.own import OwnSettings
 from cache_proxy.settings.router_cache import WORDS
 from cache_proxy.settings.table import markdown
@@ -23,8 +24,10 @@ CACHE = "litellm_settings.cache_params"
 ROUTER = "router_settings"
 OWN = "cache_proxy_settings"
 
-OPEN = (RequestParams, OwnSettings)
-"""The sections whose other keys mean something."""
+KEYS = "cache_proxy_settings.keys[]"
+
+OPEN = (RequestParams, OwnSettings, KeyEntry)
+"""The sections whose other keys mean something, or refuse the start."""
 
 Row = tuple[str, str]
 """The path of a section, and one of its keys."""
@@ -134,7 +137,11 @@ VALUES: dict[str, Any] = {
     "general_settings": {"master_key": "sk-1", "database_url": "postgresql://h/ledger"},
     OWN: {
         "cache_urls": False, "coalesce": "process", "trust_env": False, "log_format": "off", "log_level": "info",
-        "ledger": True, "ledger_dir": "/d", "ledger_failure": "continue",
+        "ledger": True, "ledger_dir": "/d", "ledger_failure": "continue", "keys": [],
+    },
+    KEYS: {
+        "key": "sk-2", "models": ["m"], "budget_duration": "30d", "allowed_cache_controls": ["ttl"], "blocked": True,
+        "expires": "2030-01-31",
     },
     "credential_list[]": {"credential_name": "shared", "credential_values": {}, "credential_info": {}},
 }  # fmt: skip
@@ -157,6 +164,8 @@ def document(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if path.startswith(f"{CACHE}."):
         made["litellm_settings"] = {"cache_params": nodes(path, {"host": "r", "port": 7001, **given})}
         return made
+    if path == KEYS:
+        return {**made, "general_settings": {"master_key": "sk-1"}, OWN: {"keys": [{"key": "sk-2", **given}]}}
     section: Any = made
     for part in path.split(".") if path else []:
         section = section.setdefault("m" if part == "*" else part.removesuffix("[]"), {})
@@ -233,6 +242,7 @@ def test_a_key_that_nobody_knows_is_a_parameter_of_the_request_where_those_are_s
     assert settings.deployments[0].default_params == {"nobody_knows_this": 1}
 
 
-def test_our_own_section_is_the_one_whose_unknown_keys_refuse_the_start() -> None:
+@pytest.mark.parametrize("path", [OWN, KEYS])
+def test_our_own_sections_are_those_whose_unknown_keys_refuse_the_start(path: str) -> None:
     with pytest.raises(ConfigError, match="nobody_knows_this is not a setting"):
-        parsed(OWN, {"nobody_knows_this": 1})
+        parsed(path, {"nobody_knows_this": 1})

@@ -5,6 +5,7 @@ Where both speak, the more careful wins: either may forbid reading or storing.
 
 import math
 
+from cache_proxy.access import CONTROLS
 from cache_proxy.core.wire.fields import Body, check_type
 from cache_proxy.errors import RequestError
 from cache_proxy.models import Controls, Json
@@ -12,6 +13,8 @@ from cache_proxy.models import Controls, Json
 _FLAGS = ("no-cache", "no-store", "use-cache")
 _SECONDS = ("ttl", "s-maxage", "s-max-age")
 KNOWN = (*_FLAGS, *_SECONDS, "namespace")
+
+_ALSO = {"s-max-age": "s-maxage", "max-age": "s-maxage"}
 
 CENTURY = 100 * 365 * 24 * 3600.0
 """The longest ttl there is: no store can count to some that JSON can say."""
@@ -42,6 +45,18 @@ def read(body: Body, header: str | None, *, default_off: bool = False) -> Contro
         only_if_cached="only-if-cached" in said_in_header,
         namespace=words.get("namespace") or "",
     )
+
+
+def named(body: Body, header: str | None) -> frozenset[str]:
+    """Which of the controls that a key may be held to a request names, in its body or, by their other names, in its
+    ``Cache-Control``. It must have been read without a complaint.
+    """
+    said = body.get("cache")
+    if said is None and not header:
+        return frozenset()
+    words = {_ALSO.get(name, name) for name, value in (said or {}).items() if value is not None and value is not False}
+    words |= {_ALSO.get(name, name) for name, _ in _directives(header)}
+    return frozenset(words & set(CONTROLS))
 
 
 def _body_words(said: Json) -> dict[str, Json]:

@@ -1,0 +1,92 @@
+"""What a caller may do who was let in: with a key, only what the key is for."""
+
+import math
+from collections.abc import Awaitable, Callable
+
+from cache_proxy.access import AccessKey, Admitted
+from cache_proxy.asgi.errors import HTTPError
+from cache_proxy.asgi.exchange import Exchange
+from cache_proxy.core.asked import Asked
+from cache_proxy.core.understood import Understood
+from cache_proxy.engine import Allow
+from cache_proxy.errand import Price
+from cache_proxy.errors import PriceUnknown
+from cache_proxy.wiring.limits import KeyLimits
+
+Handler = Callable[[Exchange, Admitted], Awaitable[None]]
+
+
+def for_master(handler: Handler) -> Handler:
+    """The same, but not for the holders of keys."""
+
+    async def handle(exchange: Exchange, admitted: Admitted) -> None:
+        if admitted.key is not None:
+            raise forbidden("This route is for the master_key only.", "master_key_required")
+        await handler(exchange, admitted)
+
+    return handle
+
+
+def check(admitted: Admitted, understood: Understood) -> None:
+    """Raise ``HTTPError`` 403 for a model or a cache control that is not for this caller."""
+    key = admitted.key
+    if key is None:
+        return
+    if not key.may_use(understood.asked.name):
+        raise forbidden(
+            "This key has no right to this model. GET /v1/models lists those it has.",
+            "key_model_access_denied",
+            "model",
+        )
+    refused = sorted(understood.controls - set(key.allowed_cache_controls)) if key.allowed_cache_controls else ()
+    if refused:
+        raise forbidden(f"This key may not use the cache control {refused[0]}.", "cache_control_not_allowed", "cache")
+
+
+async def count_request(admitted: Admitted, limits: KeyLimits) -> None:
+    """Raise ``HTTPError`` 429 beyond the ``rpm_limit`` of the caller's key."""
+    if admitted.key is not None:
+        wait = await limits.request(admitted.key)
+        if wait > 0:
+            raise _too_many("rpm_limit", wait)
+
+
+def spending(admitted: Admitted, limits: KeyLimits) -> Allow | None:
+    """What must be asked before this caller's misses are paid for; ``None`` where nothing must."""
+    key = admitted.key
+    if key is None or (key.tpm_limit is None and key.max_budget is None):
+        return None
+
+    async def allow(asked: Asked, price: Price) -> None:
+        if key.max_budget is not None:
+            _check_budget(key, asked.target.spec.price, price.bound, limits)
+        wait = await limits.tokens(key, price.estimate)
+        if wait > 0:
+            raise _too_many("tpm_limit", wait)
+
+    return allow
+
+
+def _check_budget(key: AccessKey, price: int | None, tokens: int, limits: KeyLimits) -> None:
+    """What can be said without the ledger, which has the last word. Raises ``BeyondBudget``."""
+    if price is None:
+        raise PriceUnknown([key.hash])
+    used_up = limits.used_up(key, tokens * price)
+    if used_up is not None:
+        raise used_up
+
+
+def forbidden(message: str, code: str, param: str | None = None) -> HTTPError:
+    """A refusal of what this caller has no right to."""
+    return HTTPError(403, message, kind="permission_error", code=code, param=param)
+
+
+def _too_many(limit: str, wait: float) -> HTTPError:
+    retry_after = b"%d" % max(1, math.ceil(wait))
+    return HTTPError(
+        429,
+        f"The {limit} of this key is used up.",
+        kind="rate_limit_error",
+        code="key_rate_limited",
+        headers=[(b"retry-after", retry_after)],
+    )

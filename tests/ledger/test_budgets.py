@@ -1,0 +1,247 @@
+"""Budgets in the database: an intent is a reservation, and what does not fit is not written."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event
+
+from cache_proxy.access import AccessKey
+from cache_proxy.calls import Account, Budget, Call
+from cache_proxy.errors import BudgetExceeded, BudgetUnknown, LedgerError, LedgerUnavailable, PriceUnknown, Shortage
+from cache_proxy.ledger.books import SqlLedger
+from cache_proxy.ledger.database import Database
+from cache_proxy.ledger.keys import KeyTable
+from cache_proxy.ledger.notes import Ending, Intent, Note, Prune
+from cache_proxy.ledger.posting import Batch
+from tests.ledger.money import ME, NOON, PRICE, call, paid, rows
+from tests.ledger.test_books import Wayward
+from tests.ledger.test_posting import post
+
+DAY_BEGAN, DAY_ENDS = int(NOON) - 43_200, int(NOON) + 43_200
+_batches = count()
+
+
+def poor(limit: int = 100, duration: str = "", name: str = "p") -> Account:
+    """Somebody who may spend on so many tokens."""
+    return Account("poor", name * 64, budget=Budget(limit * PRICE, duration))
+
+
+def level(database: Database, name: str = "p") -> tuple[int, int]:
+    """The tokens that are spent and reserved, over all windows."""
+    mine = [row for row in rows(database, "budgets") if row["key_hash"] == name * 64]
+    return sum(row["spent"] for row in mine) // PRICE, sum(row["reserved"] for row in mine) // PRICE
+
+
+def refused(database: Database, *intents: Intent) -> list[bool]:
+    post(database, intents)
+    return [intent.refusal is not None for intent in intents]
+
+
+def test_an_intent_reserves_its_bound_and_a_settlement_spends_what_was_billed(database: Database) -> None:
+    intent = Intent(call((poor(), 60)))
+    assert refused(database, intent) == [False]
+    assert level(database) == (0, 60)
+    post(database, [Ending(intent, paid(7), NOON)])
+    assert level(database) == (7, 0)
+
+
+def test_what_does_not_fit_is_not_written_and_says_why(database: Database) -> None:
+    first, second, third = (Intent(call((poor(duration="1d"), bound))) for bound in (60, 41, 40))
+    assert refused(database, first, second, third) == [False, True, False]
+    assert len(rows(database, "calls")) == 2
+    assert level(database) == (0, 100)
+    assert second.refusal is not None
+    assert second.refusal.short == {"p" * 64: Shortage(0, 60 * PRICE, 100 * PRICE, 41 * PRICE, DAY_ENDS)}
+
+
+def test_what_ended_makes_room_for_what_comes_with_it(database: Database) -> None:
+    first, second = Intent(call((poor(), 100))), Intent(call((poor(), 90)))
+    post(database, [first])
+    post(database, [second, Ending(first, paid(10), NOON)])
+    assert second.refusal is None
+    assert level(database) == (10, 90)
+
+
+def test_of_what_nobody_knows_the_cost_stays_reserved(database: Database) -> None:
+    intent = Intent(call((poor(), 60)))
+    post(database, [intent, Ending(intent, None, NOON)])
+    assert level(database) == (0, 60)
+    assert refused(database, Intent(call((poor(), 50)))) == [True]
+
+
+def test_what_was_never_sent_is_free_again(database: Database) -> None:
+    intent = Intent(call((poor(), 60)))
+    post(database, [intent])
+    intent.void = True
+    post(database, [Ending(intent, paid(0), NOON)])
+    assert level(database) == (0, 0)
+
+
+def test_a_call_of_several_is_written_for_all_or_for_nobody(database: Database) -> None:
+    both = Intent(call((poor(name="p"), 60), (ME, 500), (poor(50, name="q"), 60)))
+    assert refused(database, both) == [True]
+    assert both.refusal is not None
+    assert both.refusal.keys == {"q" * 64}
+    assert (level(database, "p"), level(database, "q")) == ((0, 0), (0, 0))
+    assert rows(database, "calls") == []
+
+
+def test_several_shares_of_one_key_count_together(database: Database) -> None:
+    assert refused(database, Intent(call((poor(), 60), (poor(), 60)))) == [True]
+    intent = Intent(call((poor(), 50), (poor(), 50)))
+    assert refused(database, intent) == [False]
+    post(database, [Ending(intent, paid(5, 6), NOON)])
+    assert level(database) == (11, 0)
+
+
+def test_each_window_begins_anew_and_a_call_counts_where_it_was_sent(database: Database) -> None:
+    today = Intent(call((poor(duration="1d"), 100)))
+    tomorrow = Intent(call((poor(duration="1d"), 100), at=float(DAY_ENDS)))
+    assert refused(database, today, tomorrow) == [False, False]
+    post(database, [Ending(today, paid(90), DAY_ENDS + 5)])
+    found = {row["starts_at"]: (row["ends_at"], row["spent"], row["reserved"]) for row in rows(database, "budgets")}
+    assert found == {
+        DAY_BEGAN: (DAY_ENDS, 90 * PRICE, 0),
+        DAY_ENDS: (DAY_ENDS + 86_400, 0, 100 * PRICE),
+    }  # fmt: skip
+
+
+def test_what_was_spent_before_there_was_a_budget_counts(database: Database) -> None:
+    free = Intent(call((poor()._replace(budget=None), 60)))
+    post(database, [free, Ending(free, paid(55), NOON)])
+    assert refused(database, Intent(call((poor(duration="1d"), 50)))) == [True]
+    assert refused(database, Intent(call((poor(duration="1d"), 45)))) == [False]
+    assert level(database) == (55, 45)
+
+
+def test_a_batch_whose_commit_was_not_heard_of_reserves_once(database: Database) -> None:
+    fits, does_not = Intent(call((poor(), 60))), Intent(call((poor(), 60)))
+    batch = Batch("b", [fits, does_not])
+    for _ in range(2):
+        with database.writing() as connection:
+            assert batch.post(connection, "w", NOON) == [fits]
+    assert does_not.refusal is not None
+    assert level(database) == (0, 60)
+
+
+def test_one_that_was_rolled_back_has_reserved_nothing(database: Database) -> None:
+    def fail_at_the_end() -> None:
+        with database.writing() as connection:
+            Batch("b", [Intent(call((poor(), 60)))]).post(connection, "w", NOON)
+            connection.exec_driver_sql("nonsense")
+
+    with pytest.raises(LedgerError):
+        fail_at_the_end()
+    assert refused(database, Intent(call((poor(), 100)))) == [False]
+
+
+def test_writers_that_come_at_a_time_never_reserve_more_than_there_is(database: Database) -> None:
+    """Each with several budgets in a batch, in another order: none waits for another for ever."""
+    database.open()
+    names = "pqrs"
+    written: list[Intent] = []
+
+    def write(turn: int) -> None:
+        for at in range(10):
+            order = names[(turn + at) % 4 :] + names[: (turn + at) % 4]
+            intents: list[Note] = [Intent(call((poor(name=name), 9))) for name in order]
+            with database.writing() as connection:
+                batch = Batch(str(next(_batches)), intents)
+                fitting = batch.post(connection, f"w{turn}", NOON)
+            written.extend(fitting)
+
+    threads = [threading.Thread(target=write, args=(turn,)) for turn in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: level(database, name) for name in names} == dict.fromkeys(names, (0, 99))
+    assert len(written) == 4 * 11
+
+
+def test_budgets_of_times_gone_by_are_taken_out(database: Database) -> None:
+    post(database, [Intent(call((poor(duration="1d"), 5))), Intent(call((poor(name="q"), 5)))])
+    post(database, [Prune(DAY_ENDS + 1.0)])
+    assert [row["key_hash"][0] for row in rows(database, "budgets")] == ["q"]
+
+
+def test_what_stands_there_is_told_of_the_window_that_it_is_now(database: Database) -> None:
+    table = KeyTable(database)
+    key = AccessKey(hash="p" * 64, max_budget=100 * PRICE, budget_duration="1d")
+    free = Intent(call((poor()._replace(budget=None), 60)))
+    post(database, [free, Ending(free, paid(20), NOON)])
+    assert table.levels([key, replace(key, max_budget=None)], NOON) == {key.hash: (20 * PRICE, 0)}
+    post(database, [Intent(call((poor(duration="1d"), 30)))])
+    assert table.levels([key], NOON) == {key.hash: (20 * PRICE, 30 * PRICE)}
+    assert table.levels([key], NOON + 86_400) == {key.hash: (0, 0)}
+
+
+# The ledger at work ---------------------------------------------------------------------------------------------------
+
+
+async def intend(ledger: SqlLedger, calls: Sequence[Call]) -> list[BaseException | None]:
+    return await asyncio.gather(*(ledger.intend(each) for each in calls), return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_each_of_a_hundred_hears_for_itself_whether_it_fits(tmp_path: Path) -> None:
+    ledger = SqlLedger(Database.in_folder(tmp_path))
+    ledger.open()
+    calls = [call((poor(), 10)) for _ in range(100)]
+    heard = await intend(ledger, calls)
+    assert sum(one is None for one in heard) == 10
+    assert all(isinstance(one, BudgetExceeded) for one in heard if one is not None)
+    for each, one in zip(calls, heard, strict=True):
+        if one is None:
+            await ledger.settle(each, paid(3))
+    await ledger.close(10)
+    assert level(Database.in_folder(tmp_path)) == (30, 0)
+
+
+@pytest.mark.anyio
+async def test_who_has_a_budget_may_not_spend_what_nobody_knows(tmp_path: Path) -> None:
+    ledger = SqlLedger(Database.in_folder(tmp_path))
+    ledger.open()
+    with pytest.raises(PriceUnknown) as raised:
+        await ledger.intend(call((poor(), 10), (ME, 10), price=None))
+    assert raised.value.keys == {"p" * 64}
+    await ledger.intend(call((ME, 10), price=None))
+    await ledger.close(10)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("refusing", [True, False])
+async def test_while_the_database_is_away_nothing_is_spent_on_a_budget_whatever_the_operator_says(
+    tmp_path: Path, refusing: bool
+) -> None:
+    wayward = Wayward(Database.in_folder(tmp_path))
+    ledger = SqlLedger(wayward, refusing=refusing)
+    ledger.open()
+    wayward.failing = True
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable if refusing else BudgetUnknown):
+            await ledger.intend(call((poor(), 10)))
+    if not refusing:
+        await ledger.intend(call((ME, 10)))
+    wayward.failing = False
+    await ledger.close(10)
+    assert level(wayward) == (0, 0)
+
+
+def test_a_database_without_budgets_is_asked_for_none(database: Database) -> None:
+    asked: list[str] = []
+
+    def listen(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(database._engine, "before_cursor_execute", listen)
+    intent = Intent(call((ME, 10)))
+    post(database, [intent, Ending(intent, paid(1), NOON)])
+    assert asked
+    assert not [statement for statement in asked if "budgets" in statement and "CREATE" not in statement
+                and "pg_" not in statement and "PRAGMA" not in statement]  # fmt: skip
