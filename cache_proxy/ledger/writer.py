@@ -34,7 +34,7 @@ GRACE = 2.0
 """Seconds beyond its patience that the end waits for the writer: for the try that is under way."""
 
 ROOM = 100_000
-"""Notes that are kept while the database is away: about 200 MB."""
+"""Notes about money that are kept while the database is away, and as many rows of hits: about 200 MB each."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries at a database that fails."""

@@ -47,7 +47,6 @@ Connect = Callable[[Deployment], Connection]
 DRAIN_PATIENCE = 20.0
 """Seconds that calls under way have to come home when everything ends."""
 
-
 LEDGER_PATIENCE = 10.0
 """Seconds that the ledger has to write what is left when everything ends."""
 

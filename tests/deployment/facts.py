@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
+from cache_proxy.ledger.writer import GRACE
 from cache_proxy.serving import OPTIONS
 from cache_proxy.settings import OwnSettings, Settings, load
-from cache_proxy.wiring import DRAIN_PATIENCE
+from cache_proxy.wiring import DRAIN_PATIENCE, LEDGER_PATIENCE
 from tests.deployment.recipe import DOCKER, ROOT
 
 SECRETS = {"JINA_AI_API_KEY": "jina_x", "CACHE_PROXY_MASTER_KEY": "sk-y", "REDIS_PASSWORD": "z"}
@@ -19,7 +20,8 @@ SECRETS = {"JINA_AI_API_KEY": "jina_x", "CACHE_PROXY_MASTER_KEY": "sk-y", "REDIS
 def longest_end() -> float:
     """Seconds from SIGTERM to the end of the process at the most, with the defaults: docs/deployment.md has the sum."""
     own = OwnSettings()
-    return own.drain_seconds + float(OPTIONS["timeout_graceful_shutdown"]) + DRAIN_PATIENCE + own.store_write_timeout
+    before = own.drain_seconds + float(OPTIONS["timeout_graceful_shutdown"])
+    return before + DRAIN_PATIENCE + own.store_write_timeout + LEDGER_PATIENCE + GRACE
 
 
 def seconds(text: str) -> float:

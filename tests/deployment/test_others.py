@@ -81,15 +81,17 @@ def test_the_pods_configuration_is_found_and_obeyed(tmp_path: Path) -> None:
     assert variable["value"] == f"{mounted['config']}/{name}"
     config = tmp_path / name
     config.write_text(KUBERNETES["ConfigMap"]["data"][name])
-    settings = read_settings(config, REDIS_URL="rediss://:secret@redis.example.com:6380/0")
+    database = "postgresql://u:secret@postgres.example.com/ledger"
+    settings = read_settings(config, REDIS_URL="rediss://:secret@redis.example.com:6380/0", DATABASE_URL=database)
     assert (settings.warnings, settings.cache.kind) == ((), "redis")
+    assert settings.ledger.url is not None, "the pods share a ledger, and write no file"
     check_address(settings, IMAGE.environ["CACHE_PROXY_HOST"])
 
 
 def test_every_secret_of_the_pod_is_on_a_page() -> None:
     told = (DOCKER / "kubernetes" / "cache-proxy.yaml").read_text()
     names = re.findall(r"--from-literal=(\w+)", told)
-    assert len(names) == 3
+    assert len(names) == 4
     assert [name for name in names if f"`{name}`" not in pages()] == []
     (source,) = CONTAINER["envFrom"]
     assert f"secret generic {source['secretRef']['name']} " in told
