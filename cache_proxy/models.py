@@ -275,3 +275,5 @@ class Deployment:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | str = True
     """Whether the upstream must show a certificate that can be trusted; or the file of those to trust."""
+    passing: bool = False
+    """Made for one caller: what is known of it is forgotten when it has not been used for long."""

@@ -13,33 +13,27 @@ from cache_proxy.asgi.auth import Auth
 from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
 from cache_proxy.asgi.standalone import Nothing
 from cache_proxy.engine import Engine
-from cache_proxy.errors import UpstreamLost
-from cache_proxy.models import Deployment, Endpoint, Json
 from cache_proxy.settings import Settings, parse
 from cache_proxy.standin import Dropped
-from cache_proxy.upstream.client import Client
+from cache_proxy.upstream.client import Clients
 from cache_proxy.wiring import Connect, Wired
 
 UPSTREAM = "http://jina.test/v1"
 
 
-class InProcess(Client):
-    """The real client over an in-process upstream. A dropped connection is an exception of the app there."""
+class InProcess(httpx.ASGITransport):
+    """An upstream in this process. A dropped connection is an exception of the app there."""
 
-    async def post(self, endpoint: Endpoint, body: Mapping[str, Json]) -> bytes:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
-            return await super().post(endpoint, body)
+            return await super().handle_async_request(request)
         except Dropped:
-            raise UpstreamLost("the upstream was lost before it answered", outcome_unknown=True) from None
+            raise httpx.RemoteProtocolError("dropped", request=request) from None
 
 
 def connect_to(upstream: ASGIApp) -> Connect:
     """The way from every deployment to this upstream, a stand-in or one in disguise."""
-
-    def connect(deployment: Deployment) -> Client:
-        return InProcess(deployment, transport=httpx.ASGITransport(upstream))
-
-    return connect
+    return Clients(transport=InProcess(upstream))
 
 
 def set_clock(engine: Engine, clock: Callable[[], float]) -> None:

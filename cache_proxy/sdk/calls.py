@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import orjson
@@ -23,6 +22,7 @@ import orjson
 from cache_proxy.asgi.errors import reply_to
 from cache_proxy.calls import Account
 from cache_proxy.core.names import Names, Target
+from cache_proxy.core.reach import remade
 from cache_proxy.engine import Engine
 from cache_proxy.errors import CacheProxyError, RequestError
 from cache_proxy.models import Deployment, Endpoint, Json
@@ -79,24 +79,14 @@ class Options:
         return replace(target, deployments=members[:1], identity=base)
 
     def _reach(self, deployment: Deployment, base: str) -> Deployment:
-        reached = replace(
+        return remade(
             deployment,
             base_url=base if self.api_base is not None else deployment.base_url,
             # A key that is configured for one server is not sent to another.
             api_key=self.api_key or (deployment.api_key if base == deployment.base_url else None),
-            account=self._account(deployment),
             timeout=self.timeout or deployment.timeout,
             retries=deployment.retries if self.num_retries is None else self.num_retries,
         )
-        # Its connection is its own: another time-out, other retries.
-        told = orjson.dumps([reached.base_url, reached.api_key, reached.timeout, reached.retries])
-        return replace(reached, id=f"{deployment.id}@{sha256(told).hexdigest()}")
-
-    def _account(self, deployment: Deployment) -> str:
-        """A call with a key of its own uses up another account's limits; one with a time-out of its own the same."""
-        if not self.api_key or self.api_key == deployment.api_key:
-            return deployment.account or deployment.id
-        return f"{deployment.id}@{sha256(self.api_key.encode()).hexdigest()}"
 
 
 class Home:

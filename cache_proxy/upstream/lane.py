@@ -1,7 +1,7 @@
 """A lane: one deployment, its connection, its limits, its luck so far."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from cache_proxy.errors import NotPaid, UpstreamBusy, UpstreamError, UpstreamRefused
@@ -45,14 +45,23 @@ class Lane:
     ) -> None:
         self.deployment = deployment
         self.connection = connection
+        self.users = 0
         self.in_flight = 0
         self.calls = 0
         self.failures = 0
         self.rests_until = 0.0
         self._clock = clock
         self._sleep = sleep
-        self._rates = limits.rates
-        self._slots = limits.slots
+        self._limits = limits
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Used by somebody for the time of the block, waits between tries included: not to be closed."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
 
     @asynccontextmanager
     async def room(self, tokens: int, max_wait: float) -> AsyncIterator[None]:
@@ -62,13 +71,13 @@ class Lane:
         until = self._clock() + max_wait
         try:
             await self._wait_for_pace(tokens, max_wait)
-            async with self._slots.one(until):
+            async with self._limits.slots.one(until):
                 yield
         finally:
             self.in_flight -= 1
 
     async def _wait_for_pace(self, tokens: int, max_wait: float) -> None:
-        wait = await self._rates.take(tokens, max_wait)
+        wait = await self._limits.rates.take(tokens, max_wait)
         if wait > max_wait:
             raise UpstreamBusy("the rpm or tpm limit of this model is used up", retry_after=wait)
         if wait > 0:
@@ -76,12 +85,12 @@ class Lane:
 
     def wait(self, tokens: int) -> float:
         """Seconds until a call of so many tokens is within ``rpm`` and ``tpm``, as far as is known here."""
-        return self._rates.wait(tokens)
+        return self._limits.rates.wait(tokens)
 
     async def close(self) -> None:
         """Close the connection, and leave all slots."""
         await self.connection.close()
-        await self._slots.close()
+        await self._limits.slots.close()
 
     def load(self) -> tuple[float, float]:
         """What is under way, then what has been done so far, both for its weight."""

@@ -15,11 +15,16 @@ before anything else is done about it. A ledger that says no ends the trip.
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
+from weakref import WeakValueDictionary
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
+from cache_proxy import lasting
 from cache_proxy.calls import Call, Ledger
 from cache_proxy.errors import UpstreamBusy, UpstreamError, UpstreamLost, UpstreamRefused
 from cache_proxy.models import Deployment
@@ -29,6 +34,9 @@ from cache_proxy.upstream.doubts import Doubts
 from cache_proxy.upstream.failures import FREE, KEY_REFUSED, kind_of
 from cache_proxy.upstream.lane import Connection, Lane, Limits
 from cache_proxy.upstream.slots import Sleep
+
+MOST_PASSING = 1_000
+"""Lanes that were made for one caller each, and are not in use, that are kept."""
 
 _BACKOFF = wait_exponential_jitter(multiplier=0.25, max=8.0, jitter=0.25)
 
@@ -58,7 +66,9 @@ class Sent:
 
 
 class Lanes:
-    """All deployments of one event loop. A lane is made when it is first needed."""
+    """All deployments of one event loop. A lane is made when it is first needed, and stays; of those that are made for
+    single callers only ``MOST_PASSING``, the last used.
+    """
 
     def __init__(
         self,
@@ -83,7 +93,10 @@ class Lanes:
         self._counters = counters
         self._timed = timed or _unheard
         self._lanes: dict[str, Lane] = {}
-        self._limits: dict[bytes, Limits] = {}
+        self._passing: OrderedDict[str, Lane] = OrderedDict()
+        # Those that share an account share its limits, for as long as one of them is there.
+        self._limits: WeakValueDictionary[bytes, Limits] = WeakValueDictionary()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, deployments: Sequence[Deployment], load: Load) -> Sent:
         """The upstream's answer, tried again as the rules of this file say. Whoever gets it settles its call.
@@ -98,9 +111,12 @@ class Lanes:
             sleep=self._sleep,
             reraise=True,
         )
-        async for attempt in retrying:
-            with attempt:
-                return await journey.attempt()
+        with ExitStack() as held:
+            for lane in lanes:
+                held.enter_context(lane.held())
+            async for attempt in retrying:
+                with attempt:
+                    return await journey.attempt()
         raise AssertionError("tenacity ends with a result or an exception")
 
     def longest(self, deployment: Deployment) -> float:
@@ -115,21 +131,37 @@ class Lanes:
 
     async def close(self) -> None:
         """Close every connection, and leave what is counted for all."""
-        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        lanes = (*self._lanes.values(), *self._passing.values())
+        await asyncio.gather(*self._closing, *(lane.close() for lane in lanes))
 
     def _lane(self, deployment: Deployment) -> Lane:
-        lane = self._lanes.get(deployment.id)
+        lanes = self._passing if deployment.passing else self._lanes
+        lane = lanes.get(deployment.id)
         if lane is None:
             connection = self._connect(deployment)
-            lane = Lane(deployment, connection, self._limits_of(deployment), self._clock, self._sleep)
-            self._lanes[deployment.id] = lane
+            limits = self._limits_of(deployment)
+            lane = lanes[deployment.id] = Lane(deployment, connection, limits, self._clock, self._sleep)
+        if deployment.passing:
+            self._passing.move_to_end(deployment.id)
+            self._let_go()
         return lane
+
+    def _let_go(self) -> None:
+        """Close the lanes that were not used for longest, but for those in use."""
+        if len(self._passing) <= MOST_PASSING:
+            return
+        idle = (id_ for id_, lane in self._passing.items() if not lane.users)
+        for id_ in list(islice(idle, len(self._passing) - MOST_PASSING)):
+            closing = lasting.start(self._passing.pop(id_).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _limits_of(self, deployment: Deployment) -> Limits:
         name = counter_name(deployment)
-        if name not in self._limits:
-            self._limits[name] = Limits(deployment, self._clock, self._sleep, self._counters)
-        return self._limits[name]
+        limits = self._limits.get(name)
+        if limits is None:
+            limits = self._limits[name] = Limits(deployment, self._clock, self._sleep, self._counters)
+        return limits
 
 
 class _Journey:

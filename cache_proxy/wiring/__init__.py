@@ -21,7 +21,7 @@ from cache_proxy.reporting.logs import Lines, LoggerLines, RequestLog
 from cache_proxy.reporting.tally import Tally
 from cache_proxy.reporting.unsettled import UnsettledLog
 from cache_proxy.settings import APP, Settings
-from cache_proxy.upstream.client import Client
+from cache_proxy.upstream.client import Clients
 from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules
 from cache_proxy.wiring import measuring
@@ -238,7 +238,7 @@ def _refuse_app(settings: Settings) -> None:
 
 def over_http(settings: Settings) -> Connect:
     """The usual way to a deployment."""
-    return lambda deployment: Client(deployment, trust_env=settings.own.trust_env)
+    return Clients(trust_env=settings.own.trust_env)
 
 
 def _sharing(settings: Settings) -> Sharing:

@@ -13,7 +13,7 @@ from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.serving import hosted
 from cache_proxy.standin import Fault, StandIn
 from cache_proxy.upstream import outcome
-from cache_proxy.upstream.client import Client, translate
+from cache_proxy.upstream.client import Clients, translate
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +104,7 @@ async def test_whatever_the_transport_raises_leaves_the_client_as_ours(kind: typ
 
 async def ask(handler: Handler, *, timeout: float = 5.0) -> bytes:
     deployment = Deployment("one", "http://jina.test/v1", SECRET, timeout=timeout, headers={"X-Team": "search"})
-    client = Client(deployment, transport=httpx.MockTransport(handler))
+    client = Clients(transport=httpx.MockTransport(handler))(deployment)
     try:
         return await client.post(Endpoint.EMBEDDINGS, BODY)
     finally:
@@ -263,7 +263,7 @@ async def test_a_connection_lost_on_the_network_may_have_been_billed(kind: str, 
     standin = StandIn()
     standin.fail_next(Fault(kind))  # type: ignore[arg-type]
     with hosted(standin) as url:
-        client = Client(Deployment("one", f"{url}/v1", "jina_key"))
+        client = Clients()(Deployment("one", f"{url}/v1", "jina_key"))
         with pytest.raises(ours) as raised:
             await client.post(Endpoint.EMBEDDINGS, BODY)
         assert raised.value.outcome_unknown
@@ -272,7 +272,7 @@ async def test_a_connection_lost_on_the_network_may_have_been_billed(kind: str, 
 
 
 async def test_nobody_listening_is_known_to_cost_nothing() -> None:
-    client = Client(Deployment("one", "http://127.0.0.1:1/v1", "jina_key"))
+    client = Clients()(Deployment("one", "http://127.0.0.1:1/v1", "jina_key"))
     with pytest.raises(UpstreamLost, match="could not be reached") as raised:
         await client.post(Endpoint.EMBEDDINGS, BODY)
     assert not raised.value.outcome_unknown
@@ -284,7 +284,7 @@ async def test_proxies_of_the_environment_count_only_where_asked_for(monkeypatch
     standin = StandIn()
     with hosted(standin) as url:
         deployment = Deployment("one", f"{url}/v1", "jina_key")
-        direct, proxied = Client(deployment), Client(deployment, trust_env=True)
+        direct, proxied = Clients()(deployment), Clients(trust_env=True)(deployment)
         await direct.post(Endpoint.EMBEDDINGS, BODY)
         with pytest.raises(UpstreamLost):
             await proxied.post(Endpoint.EMBEDDINGS, BODY)

@@ -12,7 +12,7 @@ import trustme
 
 from cache_proxy.errors import UpstreamError, UpstreamLost, UpstreamRefused
 from cache_proxy.models import Deployment, Endpoint, Failure
-from cache_proxy.upstream.client import Client
+from cache_proxy.upstream.client import Clients
 from cache_proxy.upstream.failures import kind_of
 from cache_proxy.upstream.lanes import Rules
 from tests.upstream.fakes import ANSWER, LOST, TIMED_OUT, UNREACHABLE, Road, Scripted, refused
@@ -164,7 +164,7 @@ def secured(context: ssl.SSLContext) -> Iterator[str]:
 
 
 async def _sent(url: str, verify: bool | str) -> bytes:
-    client = Client(Deployment("d", url, verify=verify))
+    client = Clients()(Deployment("d", url, verify=verify))
     try:
         return await client.post(Endpoint.EMBEDDINGS, {})
     finally:

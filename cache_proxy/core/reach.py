@@ -1,0 +1,31 @@
+"""Deployments as one caller reaches them: with a key, an address or a patience of the caller's own."""
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from cache_proxy.models import Deployment
+
+
+def remade(deployment: Deployment, **changes: Any) -> Deployment:
+    """The same deployment with these changes, told apart from it by its id. Another key uses up another account's
+    limits, and what is known of it is forgotten when it has not been used for long.
+    """
+    made = replace(deployment, **changes, passing=True)
+    told = orjson.dumps([made.base_url, made.api_key, made.timeout, made.retries])
+    return replace(made, id=f"{deployment.id}@{sha256(told).hexdigest()}", account=_account(deployment, made.api_key))
+
+
+def with_key(deployment: Deployment, key: str) -> Deployment:
+    """The same deployment, paid for with this key."""
+    # What the operator wrote into a header would stand in for the key.
+    headers = {name: value for name, value in deployment.headers.items() if name.lower() != "authorization"}
+    return remade(deployment, api_key=key, headers=headers)
+
+
+def _account(deployment: Deployment, key: str | None) -> str:
+    if not key or key == deployment.api_key:
+        return deployment.account or deployment.id
+    return f"{deployment.id}@{sha256(key.encode()).hexdigest()}"
