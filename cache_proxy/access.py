@@ -69,13 +69,31 @@ class AccessKey:
         return not self.models or any(each == EVERY_MODEL or fnmatchcase(model, each) for each in self.models)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """A key of the upstream's that a caller brings along, and pays with."""
+
+    secret: str = field(repr=False)
+    hash: str
+    """Its SHA-256 in hexadecimal digits: what is remembered of it."""
+
+    @property
+    def account(self) -> Account:
+        """Whose money it spends, where nothing else is known of the caller."""
+        return Account(f"own-{self.hash[:_SHOWN]}", self.hash)
+
+
 class Admitted(NamedTuple):
-    """Who was let in. Without a ``key`` everything is allowed: the holder of the master key, or whoever comes where
-    nobody is asked for one.
+    """Who was let in. Without a ``key`` everything is allowed, unless it is a guest: the holder of the master key, or
+    whoever comes where nobody is asked for one.
     """
 
     account: Account
     key: AccessKey | None = None
+    own: OwnKey | None = None
+    """What this caller pays with, if it is not the operator's."""
+    guest: bool = False
+    """Known by nothing but the own key, which nobody has looked at yet: may ask for what it pays for, and no more."""
 
 
 def hashed(key: str) -> str:

@@ -41,6 +41,18 @@ class Engine:
         """The reply's JSON; the story is told on the way. Raises ``NotCached``, ``UpstreamError``, and what ``allow``
         raises where something is to be paid for.
         """
+        entries = await self.entries(asked, story, allow)
+        seated = [entries[key] for key in asked.seats]
+        usage = plan.usage(seated)
+        story.tokens_saved = max(0, usage - story.tokens_billed)
+        return answer.write(asked, seated, usage, story.request_id, self._renderings)
+
+    async def entries(
+        self, asked: Asked, story: Story, allow: Allow | None = None, *, proof: bool = False
+    ) -> Mapping[Key, Entry]:
+        """What is behind the seats of this request. A ``proof`` is about who asks, and not about the items: no expired
+        entry stands in for it. Tells and raises the same as :meth:`answer`.
+        """
         # Only a name that is known is told: anything else might be a text or a key in the wrong place.
         story.model, story.upstream_model = asked.name, asked.target.model
         story.price = asked.target.spec.price
@@ -48,20 +60,16 @@ class Engine:
         with self.means.flights.looking() as look:
             found = await self._look_up(asked)
             planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
-            errand = Errand(self.means, asked, planned, story) if planned.misses else None
+            errand = Errand(self.means, asked, planned, story, proof=proof) if planned.misses else None
             if errand is not None and not asked.controls.only_if_cached:
                 if allow is not None and (price := errand.to_pay(look)).bound:
                     await self._be_allowed(allow, price, asked, planned, story)
                 errand.board(look)
-        entries = planned.hits
         if errand is None:
             self._tell(story, asked, planned)
-        else:
-            entries = {**entries, **await self._fetch(errand, asked, planned, found, story)}
-        seated = [entries[key] for key in asked.seats]
-        usage = plan.usage(seated)
-        story.tokens_saved = max(0, usage - story.tokens_billed)
-        return answer.write(asked, seated, usage, story.request_id, self._renderings)
+            return planned.hits
+        fetched = await self._fetch(errand, asked, planned, {} if proof else found, story)
+        return {**planned.hits, **fetched}
 
     def under(self, names: Names) -> "Engine":
         """The same engine under other names: it shares store, lanes and flights with this one."""

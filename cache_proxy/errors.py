@@ -40,7 +40,7 @@ class RequestError(CacheProxyError):
     """The request can not be understood.
 
     ``param`` names the field at fault, ``code`` is a stable word for programs, and ``malformed`` says that the
-    body is no JSON object at all (the others are well-formed JSON with a wrong field).
+    body is no JSON object at all, or holds what no body may hold (the others are well-formed JSON with a wrong field).
     """
 
     def __init__(

@@ -275,5 +275,7 @@ class Deployment:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | str = True
     """Whether the upstream must show a certificate that can be trusted; or the file of those to trust."""
+    takes_keys: bool = False
+    """Whether a caller may bring the key that it is paid with."""
     passing: bool = False
     """Made for one caller: what is known of it is forgotten when it has not been used for long."""

@@ -7,6 +7,9 @@
   peer, a loopback ``Host`` (``0.0.0.0`` included: LiteLLM's samples are written so), no ``Origin`` but its own, and
   only ``application/json`` (which a page can not send elsewhere without asking first).
 - Without one, in somebody's app: nobody, unless the app says ``auth="open"`` or gives a callable that decides.
+- Where callers may bring the key that they pay with (``pass_through_keys``), it is in ``Authorization``, and ours in
+  another header. Whoever has a key for the upstream and none of ours is a guest: the upstream decides about that key,
+  before anything is given away for it. What may be a key of ours is never taken for one of the upstream's.
 """
 
 import hmac
@@ -14,7 +17,7 @@ import inspect
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
@@ -25,7 +28,8 @@ from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from cache_proxy.access import AccessKey, Admitted
+from cache_proxy.access import PREFIX, AccessKey, Admitted
+from cache_proxy.asgi import credentials
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.calls import Account
@@ -46,8 +50,9 @@ WORDS = ("open", "loopback")
 MASTER = "master"
 """What the holder of the master key is called."""
 
-_KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"x-api-key", b"api-key")
-_BEARER = "bearer "
+LOCAL, OPEN = "local", "open"
+"""What those are called who are asked for no key."""
+
 _LONGEST_NAME = 128
 _REDIRECTS = (301, 302, 303, 307, 308)
 _OUR_HEADERS = ("content-length", "content-type", "transfer-encoding")
@@ -57,7 +62,16 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
 class Gate:
     """Lets a request in, or raises ``HTTPError``."""
 
-    def __init__(self, master_key: SecretStr | None, auth: Auth | None, find_key: FindKey | None = None) -> None:
+    def __init__(
+        self,
+        master_key: SecretStr | None,
+        auth: Auth | None,
+        find_key: FindKey | None = None,
+        *,
+        configured: Collection[str] = (),
+        pass_through: bool = False,
+    ) -> None:
+        """``configured`` are the hashes of the keys of the file; ``pass_through`` lets callers bring their own."""
         # By type as well: False and 0 are easily written and mean anything but "everybody".
         if not (auth is None or callable(auth) or (isinstance(auth, str) and auth in WORDS)):
             raise ConfigError('auth must be "open", a callable that gets the ASGI scope, or left out')
@@ -66,28 +80,47 @@ class Gate:
         self._digest = None if master_key is None else _digest(master_key.get_secret_value().encode())
         self._auth = auth
         self._find_key = find_key
+        self._configured = frozenset(configured)
+        self._pass_through = pass_through
         self._has_complained = False
 
     async def admit(self, exchange: Exchange) -> Admitted:
-        """Who this is: ``master``, a key, ``local``, ``open`` or what the app's callable says."""
-        if self._digest is not None:
-            by_key = await self._by_key(exchange, self._digest)
+        """Who this is: ``master``, a key, ``local``, ``open``, what the app's callable says, or a guest."""
+        if not self._pass_through:
+            return await self._admit(exchange, credentials.any_key(exchange))
+        ours, bearer = credentials.our_key(exchange), credentials.bearer(exchange)
+        if bearer is None or self._may_be_ours(bearer):
+            return await self._admit(exchange, ours or bearer)
+        own = credentials.own_key(bearer)
+        if ours is None and not callable(self._auth) and (self._digest is not None or self._auth is None):
+            return Admitted(own.account, own=own, guest=True)
+        admitted = await self._admit(exchange, ours)
+        is_nobody = admitted.account.alias in (LOCAL, OPEN) and not admitted.account.key
+        return admitted._replace(own=own, account=own.account if is_nobody else admitted.account)
+
+    def _may_be_ours(self, key: bytes) -> bool:
+        """Whether this is a key of ours, or was one: such a one goes nowhere else."""
+        if self._digest is None:
+            return False
+        digest = _digest(key)
+        known = hmac.compare_digest(digest, self._digest) or digest.hex() in self._configured
+        return known or key.startswith(PREFIX.encode())
+
+    async def _admit(self, exchange: Exchange, given: bytes | None) -> Admitted:
+        if self._digest is not None and given is not None:
+            by_key = await self._by_key(_digest(given), self._digest)
             if by_key is not None:
                 return by_key
         if callable(self._auth):
             return Admitted(Account(await self._ask(self._auth, exchange)))
         if self._digest is None and self._auth == "loopback":
             check_local(exchange)
-            return Admitted(Account("local"))
+            return Admitted(Account(LOCAL))
         if self._digest is None and self._auth == "open":
-            return Admitted(Account("open"))
-        raise _unauthorized()
+            return Admitted(Account(OPEN))
+        raise credentials.unauthorized()
 
-    async def _by_key(self, exchange: Exchange, master: bytes) -> Admitted | None:
-        given = _key(exchange)
-        if given is None:
-            return None
-        digest = _digest(given)
+    async def _by_key(self, digest: bytes, master: bytes) -> Admitted | None:
         if hmac.compare_digest(digest, master):
             return Admitted(Account(MASTER, master.hex()))
         if self._find_key is None:
@@ -113,7 +146,7 @@ class Gate:
             return verdict[:_LONGEST_NAME]
         if verdict:
             self._complain(verdict)
-        raise _unauthorized()
+        raise credentials.unauthorized()
 
     def _complain(self, verdict: object) -> None:
         """Once: what is neither yes nor no, such as a generator of which nothing has run, is a mistake in the app."""
@@ -127,19 +160,6 @@ class Gate:
 
 def _digest(secret: bytes) -> bytes:
     return sha256(secret).digest()
-
-
-def _key(exchange: Exchange) -> bytes | None:
-    """The key that was sent. The first of the headers that is there counts; none may come twice."""
-    for name in _KEY_HEADERS:
-        if name in exchange.headers:
-            if len(exchange.all_values(name)) > 1:
-                raise _bad_header(f"{name.decode()} was sent more than once.")
-            value = exchange.headers[name].decode("latin-1").strip()
-            key = value[len(_BEARER) :].strip() if value.lower().startswith(_BEARER) else value
-            if key:
-                return key.encode("latin-1")
-    return None
 
 
 def check_local(exchange: Exchange) -> None:
@@ -164,7 +184,7 @@ def _refuse_repeats(exchange: Exchange) -> None:
         return
     for name in (b"host", b"origin", b"content-type"):
         if len(exchange.all_values(name)) > 1:
-            raise _bad_header(f"{name.decode()} was sent more than once.")
+            raise credentials.bad_header(f"{name.decode()} was sent more than once.")
 
 
 _JSON = "application/json"
@@ -211,16 +231,6 @@ def _split(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def _unauthorized() -> HTTPError:
-    return HTTPError(
-        401,
-        "The API key is missing or wrong. Send it as Authorization: Bearer.",
-        kind="authentication_error",
-        code="invalid_api_key",
-        headers=[(b"www-authenticate", b"Bearer")],
-    )
-
-
 def _nobody_can_tell() -> HTTPError:
     return HTTPError(
         503,
@@ -233,7 +243,7 @@ def _nobody_can_tell() -> HTTPError:
 
 def _refused_by_the_app(error: HTTPException) -> HTTPError:
     if not (400 <= error.status_code < 600 or error.status_code in _REDIRECTS):
-        return _unauthorized()
+        return credentials.unauthorized()
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in (error.headers or {}).items()
@@ -241,7 +251,3 @@ def _refused_by_the_app(error: HTTPException) -> HTTPError:
     ]
     said = error.detail if isinstance(error.detail, str) else "The app refuses this request."
     return HTTPError(error.status_code, said, kind="permission_error", code="refused_by_app", headers=headers)
-
-
-def _bad_header(message: str) -> HTTPError:
-    return HTTPError(400, message, kind="invalid_request_error", code="invalid_header")

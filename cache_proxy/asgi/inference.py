@@ -56,10 +56,10 @@ class Inference:
             self._record_gone(story, began)
             raise
         except CacheProxyError as error:
-            await self._refuse(exchange, story, began, reply_to(error))
+            await self._refuse(exchange, story, began, reply_to(error), admitted)
             return
         except Exception as error:
-            await self._refuse(exchange, story, began, unexpected(error, exchange.request_id))
+            await self._refuse(exchange, story, began, unexpected(error, exchange.request_id), admitted)
             return
         receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(body))
         await self._wired.record(receipt)
@@ -71,16 +71,21 @@ class Inference:
             story.tags = _listed(tags)
         raw = await exchange.body(self._body_limit)
         engine = self._wired.running or await self._wired.open()
-        if admitted.key is None:
-            return await engine.answer(self._understand(engine, exchange, raw, "", story).asked, story)
-        limits = await self._wired.limits()
-        await rights.count_request(admitted, limits)
-        understood = self._understand(engine, exchange, raw, admitted.key.namespace, story)
+        limits = None
+        if admitted.key is not None:
+            limits = await self._wired.limits()
+            await rights.count_request(admitted, limits)
+        room = "" if admitted.key is None else admitted.key.namespace
+        understood = self._understand(engine, exchange, raw, room, story)
         rights.check(admitted, understood)
+        own, allow = rights.own_key(admitted, understood.asked), rights.spending(admitted, limits)
         try:
-            return await engine.answer(understood.asked, story, rights.spending(admitted, limits))
+            if own is None:
+                return await engine.answer(understood.asked, story, allow)
+            return await (await self._wired.own_keys()).answer(understood.asked, own, story, allow)
         except BudgetExceeded as error:
-            limits.hear(error)
+            if limits is not None:
+                limits.hear(error)
             raise
 
     def _understand(self, engine: Engine, exchange: Exchange, raw: bytes, room: str, story: Story) -> Understood:
@@ -107,14 +112,20 @@ class Inference:
         latency = time.perf_counter() - began
         self._wired.record(story.end(status=CLIENT_GONE, latency=latency, bytes_out=0, error="client_gone"))
 
-    async def _refuse(self, exchange: Exchange, story: Story, began: float, reply: ErrorReply) -> None:
+    async def _refuse(
+        self, exchange: Exchange, story: Story, began: float, reply: ErrorReply, admitted: Admitted
+    ) -> None:
         receipt = story.end(
             status=reply.status,
             latency=time.perf_counter() - began,
             bytes_out=len(reply.body),
             error=reply.word,
         )
-        await self._wired.record(receipt)
+        if admitted.guest and not (story.model or story.tokens_billed or story.tokens_unsettled):
+            # Nobody has vouched for this key: like whoever is turned away at the gate, it leaves no row.
+            self._wired.observe(receipt)
+        else:
+            await self._wired.record(receipt)
         headers = [*told.headers(receipt, self._wired.tally.spent(story.account)), *reply.headers]
         await exchange.reply(reply.status, reply.body, headers, reply.content_type)
 

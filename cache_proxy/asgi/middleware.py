@@ -6,7 +6,7 @@ Pure ASGI. It holds no state of a request; an :class:`~cache_proxy.asgi.exchange
 import asyncio
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +21,7 @@ from cache_proxy.asgi.keys import KeyRoutes
 from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
 from cache_proxy.asgi.refused import Refused
-from cache_proxy.asgi.rights import Handler, for_master
+from cache_proxy.asgi.rights import Handler, for_master, for_members
 from cache_proxy.asgi.spend import Spend
 from cache_proxy.calls import Account
 from cache_proxy.errors import CacheProxyError, ConfigError
@@ -54,6 +54,9 @@ OPEN_TO_ALL = frozenset(LIVENESS + READINESS)
 
 FOR_KEYS = frozenset({"embeddings", "rerank", "models", "liveness", "readiness", "key_info"})
 """What the holder of a key may do; everything else is the master's."""
+
+FOR_GUESTS = frozenset({"embeddings", "rerank", "liveness", "readiness"})
+"""What those may do of whom nothing is known but a key of the upstream's."""
 
 BESIDE_THE_APP = "/cache-proxy"
 """Where our other routes are when /embeddings and /rerank are the app's: /health and /v1/models are the app's too."""
@@ -96,13 +99,20 @@ class CacheProxyMiddleware:
 
     def _set_up(self, wired: Wired, auth: Auth | None) -> None:
         self.wired = wired
-        self._gate = Gate(self.wired.settings.master_key, auth, self.wired.find_key)
-        if self._inner is not None and self.wired.settings.master_key is None and auth is None:
+        settings = wired.settings
+        self._gate = Gate(
+            settings.master_key,
+            auth,
+            wired.find_key,
+            configured=[key.hash for key in settings.keys],
+            pass_through=settings.pass_through_keys,
+        )
+        if self._inner is not None and settings.master_key is None and auth is None:
             raise ConfigError(
                 'with upstream="app" say who gets in, for an answer from the cache never reaches the checks of your '
                 'app: set general_settings.master_key, or give auth="open" or a callable'
             )
-        if self.wired.settings.master_key is None and auth is None:
+        if settings.master_key is None and auth is None and not settings.pass_through_keys:
             log.warning(
                 "nobody gets in: there is no master_key, and the middleware was given no auth; "
                 'set general_settings.master_key, or give auth="open" or a callable'
@@ -231,8 +241,14 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
         "key_info": keys.info,
         "list_keys": keys.list,
     }
-    allowed = {name: handler if name in FOR_KEYS else for_master(handler) for name, handler in handlers.items()}
+    allowed = {name: _for_whom(name)(handler) for name, handler in handlers.items()}
     return {(method, path): allowed[name] for name, method, path in taken(beside)}
+
+
+def _for_whom(name: str) -> Callable[[Handler], Handler]:
+    if name in FOR_GUESTS:
+        return lambda handler: handler
+    return for_members if name in FOR_KEYS else for_master
 
 
 def taken(beside: str) -> Iterator[tuple[str, str, str]]:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Awaitable, Callable
 
-from cache_proxy.access import AccessKey, Admitted
+from cache_proxy.access import AccessKey, Admitted, OwnKey
+from cache_proxy.asgi import credentials
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.core.asked import Asked
+from cache_proxy.core.own_key import takes_keys
 from cache_proxy.core.understood import Understood
 from cache_proxy.engine import Allow
 from cache_proxy.errand import Price
@@ -16,10 +18,23 @@ from cache_proxy.wiring.limits import KeyLimits
 Handler = Callable[[Exchange, Admitted], Awaitable[None]]
 
 
-def for_master(handler: Handler) -> Handler:
-    """The same, but not for the holders of keys."""
+def for_members(handler: Handler) -> Handler:
+    """The same, but not for guests."""
 
     async def handle(exchange: Exchange, admitted: Admitted) -> None:
+        if admitted.guest:
+            raise credentials.unauthorized()
+        await handler(exchange, admitted)
+
+    return handle
+
+
+def for_master(handler: Handler) -> Handler:
+    """The same, but neither for guests nor for the holders of keys."""
+
+    async def handle(exchange: Exchange, admitted: Admitted) -> None:
+        if admitted.guest:
+            raise credentials.unauthorized()
         if admitted.key is not None:
             raise forbidden("This route is for the master_key only.", "master_key_required")
         await handler(exchange, admitted)
@@ -43,6 +58,21 @@ def check(admitted: Admitted, understood: Understood) -> None:
         raise forbidden(f"This key may not use the cache control {refused[0]}.", "cache_control_not_allowed", "cache")
 
 
+def own_key(admitted: Admitted, asked: Asked) -> OwnKey | None:
+    """What this request is to be paid with, if not with the operator's key. Raises ``HTTPError`` 403 for a guest where
+    the model is not Jina's: somebody else's server is not told the key, and the operator does not pay for guests.
+    """
+    if admitted.own is None or takes_keys(asked.target):
+        return admitted.own
+    if admitted.guest:
+        raise forbidden(
+            "This model can not be paid for with a key of your own; send a key of this proxy, too.",
+            "own_key_not_taken",
+            "model",
+        )
+    return None
+
+
 async def count_request(admitted: Admitted, limits: KeyLimits) -> None:
     """Raise ``HTTPError`` 429 beyond the ``rpm_limit`` of the caller's key."""
     if admitted.key is not None:
@@ -51,10 +81,10 @@ async def count_request(admitted: Admitted, limits: KeyLimits) -> None:
             raise _too_many("rpm_limit", wait)
 
 
-def spending(admitted: Admitted, limits: KeyLimits) -> Allow | None:
+def spending(admitted: Admitted, limits: KeyLimits | None) -> Allow | None:
     """What must be asked before this caller's misses are paid for; ``None`` where nothing must."""
     key = admitted.key
-    if key is None or (key.tpm_limit is None and key.max_budget is None):
+    if key is None or limits is None or (key.tpm_limit is None and key.max_budget is None):
         return None
 
     async def allow(asked: Asked, price: Price) -> None:

@@ -142,16 +142,18 @@ def _cache(settings: Settings) -> Cache:
 
 
 def _callers(settings: Settings) -> str:
+    own = "; whoever has a key of Jina's pays with that" if settings.pass_through_keys else ""
     if settings.master_key is None:
-        return "this machine only, without a key"
+        return f"this machine only, without a key{own}"
     keys = f", {len(settings.keys)} of them in the file" if settings.keys else ""
-    return "whoever sends the master key, or a key" + keys
+    return f"whoever sends the master key, or a key{keys}{own}"
 
 
 def _missing(settings: Settings, store: Store, ledger: Ledger) -> Iterator[str]:
     yield from settings.unset
     for deployment in settings.deployments:
-        if _key(deployment) == "missing":
+        # Where callers bring theirs, the operator need not have one.
+        if _key(deployment) == "missing" and not settings.pass_through_keys:
             yield f"{deployment.id} has no key: set JINA_AI_API_KEY, or litellm_params.api_key"
     if not settings.deployments:
         yield "model_list: there is no deployment that can be served here"

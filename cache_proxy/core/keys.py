@@ -22,6 +22,7 @@ from cache_proxy.errors import RequestError
 from cache_proxy.models import Ask, Item, Json, Key, Shape
 
 VERSION = b"cache-proxy key 1\n"
+PROOF_VERSION = b"cache-proxy proof 1\n"
 DEPTH_LIMIT = 32
 """How deep JSON may be nested in a request. Nothing that Jina takes comes near."""
 
@@ -95,3 +96,8 @@ def seats(ask: Ask, scope: bytes) -> tuple[Key, ...]:
 
 def _all(items: Sequence[Item], *, alone: bool) -> bytes:
     return encode([alone, [(item.kind.value, item.content) for item in items]])
+
+
+def proof(places: Sequence[str], key_hash: str) -> Key:
+    """Under which it is kept that these upstreams have accepted the API key with this hash."""
+    return sha256(PROOF_VERSION + encode([list(places), key_hash])).digest()

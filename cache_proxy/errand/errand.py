@@ -30,7 +30,8 @@ class Price(NamedTuple):
 class Errand:
     """The misses of one request. It boards while its look-up still counts as one, and runs after that."""
 
-    def __init__(self, means: Means, asked: Asked, planned: Plan, story: Story) -> None:
+    def __init__(self, means: Means, asked: Asked, planned: Plan, story: Story, *, proof: bool = False) -> None:
+        """The same key is the same items, unless it is a ``proof``."""
         self.joined: set[Key] = set()
         self.stored = False
         self._means = means
@@ -39,6 +40,7 @@ class Errand:
         self._missing = list(planned.misses)
         self._items = plan.items_of(asked.ask, asked.seats)
         self._own = frozenset(planned.misses)
+        self._proof = proof
         self._boarded: list[Flight] = []
 
     def to_pay(self, look: Look) -> Price:
@@ -163,7 +165,8 @@ class Errand:
 
     def _is_mine_alone(self, fallen: Fallen) -> bool:
         """Whether nothing but items of this request was in the call that failed."""
-        return fallen.bill is not None and fallen.bill.keys <= self._own
+        bill = fallen.bill
+        return bill is not None and bill.keys <= self._own and (not self._proof or bill.bearer is self)
 
     def _told(self, fallen: Fallen) -> Exception:
         """The failure as this caller may hear it: an upstream's body only where all items in the call were his."""

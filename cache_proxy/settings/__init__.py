@@ -54,6 +54,8 @@ class Settings:
     master_key: SecretStr | None = None
     keys: tuple[AccessKey, ...] = ()
     """Those that stand in the file."""
+    pass_through_keys: bool = False
+    """Whether callers may pay with a key of their own."""
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     retry_after: float = 0.0
     """The least seconds before a call is tried again at the same deployment."""
@@ -162,6 +164,7 @@ def _settings(
         ledger=ledger.build(own, document.general_settings.database_url, cache.directory, environ, notes),
         master_key=master_key,
         keys=keys.build(own.keys, master_key, ledger=own.ledger),
+        pass_through_keys=document.general_settings.pass_through_keys,
         aliases=router.model_group_alias,
         retry_after=router.retry_after or 0.0,
         warnings=notes.lines,

@@ -232,7 +232,7 @@ IGNORED: Mapping[str, Reasons] = MappingProxyType({
             "enforce_fallback_model_access", "disable_fallbacks_on_per_model_rate_limits", "ui_access_mode",
             "custom_sso", "disable_master_key_return", "litellm_license",
         ),
-        "the caller's key never goes upstream": (
+        "pass_through_keys says whether a caller's own key goes upstream": (
             "allow_client_side_credentials", "forward_client_headers_to_llm_api", "forward_openai_org_id",
             "forward_llm_provider_auth_headers",
         ),
@@ -244,7 +244,9 @@ IGNORED: Mapping[str, Reasons] = MappingProxyType({
         ),
         "limits are kept in the cache's store": ("coordination_redis",),
         "what was paid for is delivered": ("max_response_size_mb", "cancel_on_disconnect"),
-        "pass-through routes are not served": ("pass_through_*", "use_client_credentials_pass_through_routes"),
+        "pass-through routes are not served": (
+            "pass_through_endpoints", "pass_through_request_*", "use_client_credentials_pass_through_routes",
+        ),
         _HEALTH: (
             "background_health_check*", "health_check_*", "enable_health_check_routing", "use_shared_health_check",
             "model_list_healthy_only",

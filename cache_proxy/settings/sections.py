@@ -261,6 +261,9 @@ class GeneralSettings(Section):
         default=None, description="Largest request body, in MiB (LiteLLM counts so). max_body_mib wins."
     )
     max_parallel_requests: Unset | None = Field(default=None, description="Most calls at a time to a deployment.")
+    pass_through_keys: bool = Field(
+        default=False, description="Whether callers may pay with a Jina key of their own, as Authorization: Bearer."
+    )
 
 
 class Document(Section):

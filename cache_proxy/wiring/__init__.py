@@ -16,6 +16,7 @@ from cache_proxy.engine import Engine
 from cache_proxy.errand import Means, Sharing
 from cache_proxy.errors import ConfigError
 from cache_proxy.models import Deployment, Endpoint, Policy
+from cache_proxy.own_keys import OwnKeys
 from cache_proxy.receipts import Observer, Receipt
 from cache_proxy.reporting.logs import Lines, LoggerLines, RequestLog
 from cache_proxy.reporting.tally import Tally
@@ -59,6 +60,7 @@ class Running(NamedTuple):
     measuring: Measuring
     keyring: Keyring | None
     limits: KeyLimits
+    own_keys: OwnKeys
 
 
 class Wired:
@@ -128,7 +130,8 @@ class Wired:
         table = build_table(self.settings)
         keyring = None if table is None else Keyring(table, self.settings.own.key_grace_seconds)
         self.measuring.begin(engine, ledger)
-        return Running(engine, ledger, self.measuring, keyring, KeyLimits(engine.means.store.counters))
+        limits = KeyLimits(engine.means.store.counters)
+        return Running(engine, ledger, self.measuring, keyring, limits, OwnKeys(engine))
 
     def _build(self, ledger: "SqlLedger | None" = None) -> Engine:
         store, self._spare = self._spare or self._make_store(self.settings), None
@@ -166,6 +169,10 @@ class Wired:
     async def limits(self) -> KeyLimits:
         """The limits of keys, as they are kept on the running loop."""
         return (await self._engines.open()).limits
+
+    async def own_keys(self) -> OwnKeys:
+        """What serves those who pay for themselves on the running loop."""
+        return (await self._engines.open()).own_keys
 
     def observe(self, receipt: Receipt) -> None:
         """Tell every observer of one request."""

@@ -82,6 +82,8 @@ def deployment(settings: DeploymentSettings) -> Deployment:
         order=1 if settings.order is None else settings.order,
         headers=settings.extra_headers,
         verify=settings.verify,
+        # A key of Jina's is not for other people's servers.
+        takes_keys=settings.provider == "jina_ai" and settings.api_base != APP,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cache_proxy.asgi import auth
+from cache_proxy.asgi import credentials
 from cache_proxy.asgi.openapi import document
 from cache_proxy.core.wire import controls, embeddings, rerank
 from cache_proxy.core.wire.fields import OURS
@@ -192,7 +192,7 @@ async def test_a_key_may_be_sent_as_the_document_says_or_not_at_all_where_there_
     schemes = document()["components"]["securitySchemes"]
     assert document()["security"] == [*({name: []} for name in schemes), {}]
     headers = {"authorization" if told["type"] == "http" else told["name"] for told in schemes.values()}
-    assert {name.encode() for name in headers} == set(auth._KEY_HEADERS)
+    assert {name.encode() for name in headers} == {*credentials.OURS, credentials.AUTHORIZATION}
     async with proxy(standin, tmp_path, {"general_settings": {"master_key": "sk-1"}}) as client:
         assert (await client.get("/models")).status_code == 401
         for header in headers:

@@ -120,9 +120,6 @@ def complaint(body: Any) -> RequestError:
         ({"truncation": SECRET}, "truncate", "wrong_type"),
         ({"embedding_type": 7}, "embedding_type", "wrong_type"),
         ({"encoding_format": {"a": SECRET}}, "encoding_format", "wrong_type"),
-        ({"api_key": SECRET}, "api_key", "invalid_request"),
-        ({"api_base": SECRET}, "api_base", "invalid_request"),
-        ({"base_url": SECRET}, "base_url", "invalid_request"),
         ({"cache": SECRET}, "cache", "wrong_type"),
     ],
 )
@@ -130,6 +127,13 @@ def test_a_complaint_names_the_field_and_echoes_no_value(fields: dict[str, Json]
     error = complaint({"model": V3, "input": "x", **fields})
     assert (error.param, error.code, error.malformed) == (param, code, False)
     assert f"`{param.split('[')[0].split('.')[0]}" in error.message
+
+
+@pytest.mark.parametrize("field", ["api_key", "api_base", "base_url"])
+def test_whose_key_and_where_to_are_not_for_a_body_to_say(field: str) -> None:
+    error = complaint({"model": V3, "input": "x", field: SECRET})
+    assert (error.param, error.code, error.malformed) == (field, "not_in_a_body", True)
+    assert SECRET not in error.message
 
 
 def test_json_nested_too_deep_is_a_complaint_wherever_it_stands() -> None:

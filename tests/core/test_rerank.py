@@ -180,7 +180,6 @@ def test_the_answer_has_jinas_fields_in_jinas_order_and_those_that_cohere_client
         ({"return_documents": 1}, "return_documents", "wrong_type"),
         ({"truncate": SECRET}, "truncation", "wrong_type"),
         ({"max_tokens_per_doc": SECRET, "model": LISTWISE}, "max_doc_length", "wrong_type"),
-        ({"api_key": SECRET}, "api_key", "invalid_request"),
         ({"documents": [{"text": "a", "id": 1}], "top_n": SECRET}, "top_n", "wrong_type"),
         ({"documents": [{"text": "a", "id": 1}], "return_documents": 1}, "return_documents", "wrong_type"),
     ],

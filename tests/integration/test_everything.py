@@ -108,6 +108,9 @@ def test_a_configuration_with_every_key_starts_the_server_and_behaves(server: Se
     assert not {"hidden-name", "gpt-4o", "staged"} & listed
     assert server.post("/embeddings", embed("one", model="gpt-4o")).status_code == 404
     assert server.post("/embeddings", embed(*"abcdef")).status_code == 422, "max_items of the included file"
+    own = server.client.post("/embeddings", json=embed("one"), headers={"Authorization": "Bearer jina_own"})
+    assert cache_status(own) == "hit"
+    assert own.headers["cache-status"].endswith("key-proof"), "pass_through_keys"
     check_retries(server, standin)
     check_log(server)
 

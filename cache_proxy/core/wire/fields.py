@@ -43,7 +43,10 @@ def refuse_secrets(body: Body) -> None:
     for name in REFUSED:
         if body.get(name) is not None:
             raise RequestError(
-                f"`{name}` can not be set in a request body. Configure it for the model instead.", param=name
+                f"`{name}` can not be set in a request body. Configure it for the model instead.",
+                param=name,
+                code="not_in_a_body",
+                malformed=True,
             )
 
 
