@@ -21,6 +21,10 @@ class Window(NamedTuple):
     starts_at: int
     ends_at: int | None
 
+    def holds(self, moment: float) -> bool:
+        """Whether this moment is in it."""
+        return self.starts_at <= moment and (self.ends_at is None or moment < self.ends_at)
+
 
 def is_duration(text: str) -> bool:
     """Whether this is one."""

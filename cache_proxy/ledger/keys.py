@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from cache_proxy.access import AccessKey
 from cache_proxy.errors import RequestError
 from cache_proxy.ledger import tables
-from cache_proxy.ledger.budgets import level_of
+from cache_proxy.ledger.budgets import levels_of
 from cache_proxy.ledger.database import Database
 
 _COLUMNS = ("hash", "created_at", "updated_at")
@@ -76,10 +76,10 @@ class KeyTable:
 
     def levels(self, keys_: Sequence[AccessKey], now: float) -> dict[str, tuple[int, int]]:
         """What those of these keys that have a budget have spent and reserved in their window, in pico-USD."""
+        budgets = {key.hash: key.budget for key in keys_ if key.budget is not None}
         with self._database.reading() as connection:
-            return {
-                key.hash: level_of(connection, key.hash, key.budget, now) for key in keys_ if key.budget is not None
-            }
+            levels = levels_of(connection, budgets, now)
+        return {hash_: (level.spent, level.reserved) for hash_, level in levels.items()}
 
     @contextmanager
     def _changing(self) -> Iterator[Connection]:

@@ -2,7 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import BigInteger, Column, Connection, Double, Integer, MetaData, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    select,
+    update,
+)
 
 from cache_proxy.errors import ConfigError
 from cache_proxy.ledger import tables
@@ -48,7 +61,33 @@ def _second(connection: Connection) -> None:
     connection.execute(insert(changes).values(id=1, count=0))
 
 
-STEPS: Sequence[Step] = (_first, _second)
+def _budgets_of_a_duration(connection: Connection) -> None:
+    """A key's budgets are told apart by their duration, and calls without a settlement are found at once.
+
+    The rows that are there do not say of which duration they are. They are taken out: what they hold is reckoned anew
+    from days and calls where it is needed.
+    """
+    made = MetaData()
+    calls = Table("calls", made, Column("sent_at", Double), Column("settled_at", Double))
+    Table("budgets", MetaData()).drop(connection)
+    Table(
+        "budgets",
+        made,
+        Column("key_hash", Text, primary_key=True),
+        Column("ends_at", BigInteger, primary_key=True, autoincrement=False),
+        Column("duration", Text, primary_key=True),
+        Column("starts_at", BigInteger, nullable=False),
+        Column("spent", BigInteger, nullable=False),
+        Column("reserved", BigInteger, nullable=False),
+    ).create(connection)
+    is_open = calls.c.settled_at.is_(None)
+    # A database that is made now has it from its first step.
+    Index("calls_open", calls.c.sent_at, sqlite_where=is_open, postgresql_where=is_open).create(
+        connection, checkfirst=True
+    )
+
+
+STEPS: Sequence[Step] = (_first, _second, _budgets_of_a_duration)
 """Each brings the schema from the version of its place to the next. They are never changed, only added to: a step that
 comes after another must not create a table from ``tables`` as it is then."""
 

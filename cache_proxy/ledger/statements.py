@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Executable, Table, bindparam, select, update
+from sqlalchemy import BigInteger, Executable, Table, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cache_proxy.ledger import tables
@@ -21,10 +21,13 @@ class Statements(NamedTuple):
     settle_share: Executable
     add_request: Executable
     add_to_day: Executable
-    add_budget: Executable
-    hold_budgets: Executable
-    """Takes ``keys`` and ``starts``; other transactions wait for those rows."""
+    lock_keys: Executable | None
+    """Takes ``locks``, one for each key: of transactions that are about the same one, one at a time. Not needed at all
+    where there is one writer at a time anyway."""
+    find_budgets: Executable
+    """Takes ``keys``, ``first`` and ``last``: the rows of windows in which any moment from one to the other is."""
     write_budget: Executable
+    """Makes the row if there is none."""
 
 
 @lru_cache(maxsize=2)
@@ -42,20 +45,29 @@ def statements(dialect: str) -> Statements:
         settle_share=update(shares).where(mine),
         add_request=into(tables.requests).on_conflict_do_nothing(),
         add_to_day=_adding(into(tables.days), tables.days),
-        add_budget=into(budgets).on_conflict_do_nothing(),
-        hold_budgets=_held(budgets),
-        write_budget=update(budgets).where(
-            (budgets.c.key_hash == bindparam("of")) & (budgets.c.starts_at == bindparam("at"))
-        ),
+        lock_keys=_locked() if dialect == "postgresql" else None,
+        find_budgets=_found(budgets),
+        write_budget=_leveled(into(budgets), budgets),
     )
 
 
-def _held(budgets: Table) -> Executable:
-    these = budgets.c.key_hash.in_(bindparam("keys", expanding=True)) & budgets.c.starts_at.in_(
-        bindparam("starts", expanding=True)
-    )
-    # In order: two that hold several of them then never wait for each other. SQLite has one writer at a time anyway.
-    return select(budgets).where(these).order_by(budgets.c.key_hash, budgets.c.starts_at).with_for_update()
+def _locked() -> Executable:
+    # Not the rows: a row that is not there yet is what two must not make beside each other, and whoever is about to
+    # write a call must not miss the row that another is making.
+    locks = bindparam("locks", type_=postgresql.ARRAY(BigInteger))
+    return select(func.pg_advisory_xact_lock(func.unnest(locks)))
+
+
+def _found(budgets: Table) -> Executable:
+    theirs = budgets.c.key_hash.in_(bindparam("keys", expanding=True))
+    begun = budgets.c.starts_at <= bindparam("last", type_=BigInteger)
+    return select(budgets).where(theirs & begun & (budgets.c.ends_at > bindparam("first", type_=BigInteger)))
+
+
+def _leveled(insert: Any, budgets: Table) -> Executable:
+    set_ = {name: insert.excluded[name] for name in ("spent", "reserved")}
+    statement: Executable = insert.on_conflict_do_update(index_elements=budgets.primary_key, set_=set_)
+    return statement
 
 
 def _marking(insert: Any, batches: Table) -> Executable:

@@ -123,14 +123,19 @@ budgets = Table(
     "budgets",
     metadata,
     Column("key_hash", Text, primary_key=True),
-    Column("starts_at", BigInteger, primary_key=True, autoincrement=False, comment="of the window; 0: of all time"),
-    Column("ends_at", BigInteger, comment="empty if never"),
+    # Second, so that the windows of a key that have not ended are found without all those that have.
+    Column("ends_at", BigInteger, primary_key=True, autoincrement=False, comment="of the window; 2^53: never"),
+    Column("duration", Text, primary_key=True, comment="the budget's, as LiteLLM spells it; empty: for good"),
+    Column("starts_at", BigInteger, nullable=False, comment="of the window; 0: of all time"),
     Column("spent", BigInteger, nullable=False, comment="what was billed"),
     Column("reserved", BigInteger, nullable=False, comment="the most that calls without a settlement can have cost"),
-    comment="one row for each key that has a budget and window in which it was used",
+    comment="one row for each key, duration that its budget has or had, and window of it in which it was used",
 )
 
 Index("calls_sent_at", calls.c.sent_at)
+# Few at any time, and found without reading all that are settled.
+_open = calls.c.settled_at.is_(None)
+Index("calls_open", calls.c.sent_at, sqlite_where=_open, postgresql_where=_open)
 Index("requests_started_at", requests.c.started_at)
 Index("requests_key_started_at", requests.c.key_hash, requests.c.started_at)
 Index("requests_request_id", requests.c.request_id)

@@ -31,10 +31,29 @@ def poor(limit: int = 100, duration: str = "", name: str = "p") -> Account:
     return Account("poor", name * 64, budget=Budget(limit * PRICE, duration))
 
 
+FREE = poor()._replace(budget=None)
+"""The same key, while it has no budget."""
+
+
 def level(database: Database, name: str = "p") -> tuple[int, int]:
     """The tokens that are spent and reserved, over all windows."""
     mine = [row for row in rows(database, "budgets") if row["key_hash"] == name * 64]
     return sum(row["spent"] for row in mine) // PRICE, sum(row["reserved"] for row in mine) // PRICE
+
+
+def told(database: Database, duration: str, now: float = NOON) -> tuple[int, int]:
+    """The tokens that are spent and reserved in a budget of this duration, as ``/key/info`` tells of it."""
+    key = AccessKey(hash="p" * 64, max_budget=1, budget_duration=duration)
+    spent, reserved = KeyTable(database).levels([key], now)[key.hash]
+    return spent // PRICE, reserved // PRICE
+
+
+def spend(database: Database, account: Account, tokens: int, at: float = NOON) -> None:
+    """Pay for so many tokens."""
+    intent = Intent(call((account, tokens), at=at))
+    post(database, [intent])
+    assert intent.refusal is None
+    post(database, [Ending(intent, paid(tokens), at)])
 
 
 def refused(database: Database, *intents: Intent) -> list[bool]:
@@ -112,11 +131,93 @@ def test_each_window_begins_anew_and_a_call_counts_where_it_was_sent(database: D
 
 
 def test_what_was_spent_before_there_was_a_budget_counts(database: Database) -> None:
-    free = Intent(call((poor()._replace(budget=None), 60)))
-    post(database, [free, Ending(free, paid(55), NOON)])
+    spend(database, FREE, 55)
     assert refused(database, Intent(call((poor(duration="1d"), 50)))) == [True]
     assert refused(database, Intent(call((poor(duration="1d"), 45)))) == [False]
     assert level(database) == (55, 45)
+
+
+HOUR, DAY = 3_600, 86_400
+SPENT = {-8 * DAY: 1, -DAY: 2, -6 * HOUR: 4, -HOUR // 2: 8, 0: 16, HOUR // 2: 32, 6 * HOUR: 64, 35 * HOUR: 128}
+"""Tokens by the seconds from the noon of a Friday at which their call was sent."""
+
+
+@pytest.mark.parametrize(
+    ("duration", "tokens"),
+    [
+        ("", 255),
+        ("7d", 2 + 4 + 8 + 16 + 32 + 64 + 128),
+        ("1d", 4 + 8 + 16 + 32 + 64),
+        ("36h", 16 + 32 + 64 + 128),
+        ("5h", 8 + 16 + 32),
+        ("1h", 16 + 32),
+        ("1s", 16),
+    ],
+)
+def test_what_was_spent_in_a_window_counts_though_it_begins_or_ends_within_a_day(
+    database: Database, duration: str, tokens: int
+) -> None:
+    for after, each in SPENT.items():
+        spend(database, FREE, each, at=NOON + after)
+    key = AccessKey(hash="p" * 64, max_budget=1, budget_duration=duration)
+    assert KeyTable(database).levels([key], NOON) == {key.hash: (tokens * PRICE, 0)}
+    assert refused(database, Intent(call((poor(tokens + 5, duration), 6)))) == [True]
+    assert refused(database, Intent(call((poor(tokens + 5, duration), 5)))) == [False]
+    assert level(database) == (tokens, 5)
+
+
+def test_what_is_under_way_counts_in_a_budget_that_is_set_or_changed_meanwhile(database: Database) -> None:
+    """Whatever the budget of the payer was when it was sent; in no window that it was not sent in."""
+    yesterday = Intent(call((poor(duration="1d"), 10), at=NOON - DAY))
+    free, of_a_day = Intent(call((FREE, 30))), Intent(call((poor(duration="1d"), 40)))
+    assert refused(database, yesterday, free, of_a_day) == [False] * 3
+    for duration, under_way in (("1d", 70), ("1h", 70), ("1mo", 80), ("", 80)):
+        assert told(database, duration) == (0, under_way)
+        assert refused(database, Intent(call((poor(duration=duration), 101 - under_way)))) == [True]
+    post(database, [Ending(free, paid(3), NOON), Ending(of_a_day, paid(4), NOON), Ending(yesterday, None, NOON)])
+    assert [told(database, duration) for duration in ("1d", "1h", "1mo", "")] == [(7, 0), (7, 0), (7, 10), (7, 10)]
+
+
+def test_windows_that_begin_at_one_moment_are_apart(database: Database) -> None:
+    """``1d`` and ``7d`` on a Monday: what is spent on Tuesday is of one of them only."""
+    monday = DAY_BEGAN - 4 * DAY
+    spend(database, poor(duration="1d"), 20, at=monday + 10.0)
+    spend(database, poor(duration="1d"), 90, at=monday + DAY + 10.0)
+    assert told(database, "7d", monday + DAY + 20.0) == (110, 0)
+    assert refused(database, Intent(call((poor(duration="7d"), 1), at=monday + DAY + 20.0))) == [True]
+    assert told(database, "1d", monday + 20.0) == (20, 0)
+
+
+def test_a_budget_that_was_taken_away_and_set_again_knows_what_was_spent_between(database: Database) -> None:
+    spend(database, poor(duration="1mo"), 10)
+    spend(database, FREE, 500)
+    spend(database, poor(10_000, "1d"), 7)
+    assert told(database, "1mo") == (517, 0)
+    assert refused(database, Intent(call((poor(duration="1mo"), 1)))) == [True]
+
+
+def test_one_call_may_carry_a_budget_as_it_was_and_as_it_is_now(database: Database) -> None:
+    monday = float(DAY_BEGAN - 4 * DAY)
+    both = Intent(call((poor(50, "1d"), 10), (poor(30, "7d"), 10), (FREE, 10), at=monday))
+    too_much = Intent(call((poor(50, "1d"), 10), (poor(30, "7d"), 1), at=monday))
+    assert refused(database, both, too_much) == [False, True]
+    assert too_much.refusal is not None
+    assert too_much.refusal.short["p" * 64].limit == 30 * PRICE
+    post(database, [Ending(both, paid(1, 2, 3), monday)])
+    assert {row["duration"]: row["spent"] // PRICE for row in rows(database, "budgets")} == {"1d": 6, "7d": 6}
+
+
+def test_a_row_that_is_made_waits_for_who_writes_of_the_same_key(database: Database) -> None:
+    """He can not book in it, and his call is not to be seen yet."""
+    database.open()
+    later = Intent(call((poor(), 50)))
+    thread = threading.Thread(target=post, args=(database, [later]))
+    with database.writing() as connection:
+        Batch("first", [Intent(call((FREE, 60)))]).post(connection, "first", NOON)
+        thread.start()
+        thread.join(0.2)
+    thread.join()
+    assert later.refusal is not None
 
 
 def test_a_batch_whose_commit_was_not_heard_of_reserves_once(database: Database) -> None:
@@ -173,8 +274,7 @@ def test_budgets_of_times_gone_by_are_taken_out(database: Database) -> None:
 def test_what_stands_there_is_told_of_the_window_that_it_is_now(database: Database) -> None:
     table = KeyTable(database)
     key = AccessKey(hash="p" * 64, max_budget=100 * PRICE, budget_duration="1d")
-    free = Intent(call((poor()._replace(budget=None), 60)))
-    post(database, [free, Ending(free, paid(20), NOON)])
+    spend(database, FREE, 20)
     assert table.levels([key, replace(key, max_budget=None)], NOON) == {key.hash: (20 * PRICE, 0)}
     post(database, [Intent(call((poor(duration="1d"), 30)))])
     assert table.levels([key], NOON) == {key.hash: (20 * PRICE, 30 * PRICE)}
@@ -233,15 +333,26 @@ async def test_while_the_database_is_away_nothing_is_spent_on_a_budget_whatever_
     assert level(wayward) == (0, 0)
 
 
-def test_a_database_without_budgets_is_asked_for_none(database: Database) -> None:
+def asked_about_budgets(database: Database, notes: Sequence[Note]) -> list[str]:
+    """The first words of what is said about budgets while these notes are written."""
+    database.open()
     asked: list[str] = []
 
     def listen(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(statement)
+        if "budgets" in statement or "advisory" in statement:
+            asked.append(statement.split(" ", 1)[0])
 
     event.listen(database._engine, "before_cursor_execute", listen)
-    intent = Intent(call((ME, 10)))
-    post(database, [intent, Ending(intent, paid(1), NOON)])
-    assert asked
-    assert not [statement for statement in asked if "budgets" in statement and "CREATE" not in statement
-                and "pg_" not in statement and "PRAGMA" not in statement]  # fmt: skip
+    post(database, notes)
+    event.remove(database._engine, "before_cursor_execute", listen)
+    return asked
+
+
+def test_budgets_are_asked_about_once_however_many_calls_and_keys_there_are(database: Database) -> None:
+    locks = ["SELECT"] if database.place.startswith("postgresql") else []
+    nobody, free = Account("local"), Account("free", "f" * 64)
+    assert asked_about_budgets(database, [Intent(call((nobody, 10)))]) == []
+    assert asked_about_budgets(database, [Intent(call((free, 10))) for _ in range(50)]) == [*locks, "SELECT"]
+    many: list[Note] = [Intent(call((poor(name=name), 10))) for name in "pqrs" for _ in range(5)]
+    assert asked_about_budgets(database, many) == [*locks, "SELECT", "INSERT"]
+    assert asked_about_budgets(database, many[:1]) == [*locks, "SELECT", "INSERT"]

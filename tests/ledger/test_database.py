@@ -8,8 +8,21 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, inspect, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    inspect,
+    text,
+    update,
+)
 
+from cache_proxy.calls import Budget
 from cache_proxy.errors import ConfigError, LedgerError
 from cache_proxy.ledger import database as module
 from cache_proxy.ledger.database import FILE, Database, warn_of_old_sqlite
@@ -17,7 +30,8 @@ from cache_proxy.ledger.migrations import STEPS, migrate, schema
 from cache_proxy.ledger.notes import Ending, Intent
 from cache_proxy.ledger.posting import Batch
 from cache_proxy.ledger.tables import batches, metadata
-from tests.ledger.money import ME, NOON, call, paid, rows, sums
+from tests.ledger.money import ME, NOON, PRICE, call, paid, rows, sums
+from tests.ledger.test_posting import post
 from tests.postgres import Postgres
 
 TABLES = {"calls", "shares", "requests", "days", "batches", "schema_version", "keys", "key_changes", "budgets"}
@@ -94,6 +108,31 @@ def test_one_of_the_first_version_gets_what_came_later(database: Database) -> No
     with database.reading() as connection:
         assert tables(connection) == TABLES
     assert len(rows(database, "batches")) == 1
+
+
+def test_budgets_of_the_second_version_are_reckoned_anew_from_what_was_paid(database: Database) -> None:
+    """Their rows do not say of which duration they are, and may have missed something."""
+    poor = ME._replace(budget=Budget(100 * PRICE, "1d"))
+    intents = [Intent(call((poor, 30))) for _ in range(2)]
+    post(database, [*intents, Ending(intents[0], paid(20), NOON)])
+    with database.writing() as connection:
+        connection.execute(update(schema).values(version=2))
+        next(index for index in metadata.tables["calls"].indexes if index.name == "calls_open").drop(connection)
+        metadata.tables["budgets"].drop(connection)
+        columns = (Column(name, BigInteger, nullable=name == "ends_at") for name in ("ends_at", "spent", "reserved"))
+        start = Column("starts_at", BigInteger, primary_key=True, autoincrement=False)
+        old = Table("budgets", MetaData(), Column("key_hash", Text, primary_key=True), start, *columns)
+        old.create(connection)
+        connection.execute(insert(old).values(key_hash=ME.key, starts_at=0, spent=1, reserved=1))
+    newer = Database(database._engine, database.place)
+    refused, fits = Intent(call((poor, 51))), Intent(call((poor, 50)))
+    post(newer, [refused, fits])
+    assert (refused.refusal is None, fits.refusal is None) == (False, True)
+    (row,) = rows(newer, "budgets")
+    assert (row["duration"], row["spent"] // PRICE, row["reserved"] // PRICE) == ("1d", 20, 80)
+    with newer.reading() as connection:
+        place = module.POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
+        assert "calls_open" in {index["name"] for index in inspect(connection).get_indexes("calls", place)}
 
 
 def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
