@@ -161,8 +161,24 @@ async def test_a_look_up_that_hangs_is_given_up(ring: Keyring, table: Wayward, m
         await ring.find("c" * 64)
 
 
-async def test_only_so_many_are_remembered(ring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_are_remembered(ring: Keyring, table: Wayward, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
     for number in range(10):
-        await ring.find(f"{number:064x}")
+        table.add(replace(KEY, hash=f"{number:064x}"))
+    for number in range(10):
+        assert await ring.find(f"{number:064x}") is not None
     assert len(ring._known) == 3
+
+
+async def test_keys_that_are_made_up_push_no_good_one_out(
+    ring: Keyring, table: Wayward, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(module, "MOST_UNKNOWN", 2)
+    assert await ring.find(KEY.hash) == KEY
+    for number in range(10):
+        assert await ring.find(f"{number:064x}") is None
+    assert len(ring._unknown) == 2
+    table.failing = True
+    clock.now += 1.0
+    assert await ring.find(KEY.hash) == KEY

@@ -23,7 +23,10 @@ PATIENCE = 2.0
 """Seconds that a request waits for a database that does not answer."""
 
 MOST = 10_000
-"""Keys that are remembered, those that do not exist among them."""
+"""Keys that are remembered."""
+
+MOST_UNKNOWN = 1_000
+"""The same of those that do not exist. Apart, so that whoever tries made-up ones pushes out no good one."""
 
 AT_ONCE = 2
 """Look-ups of keys at a time: whoever tries made-up ones must not take all threads."""
@@ -37,7 +40,8 @@ class Keyring:
         self.table = table
         self._grace = grace
         self._clock = clock
-        self._known: OrderedDict[str, AccessKey | None] = OrderedDict()
+        self._known: OrderedDict[str, AccessKey] = OrderedDict()
+        self._unknown: OrderedDict[str, None] = OrderedDict()
         self._changes = -1
         self._current_at = float("-inf")
         self._looked_at = float("-inf")
@@ -57,6 +61,8 @@ class Keyring:
         if hash_ in self._known:
             self._known.move_to_end(hash_)
             return self._known[hash_]
+        if hash_ in self._unknown:
+            return None
         return await self._look_up(hash_)
 
     def _in_grace(self, hash_: str) -> AccessKey | None:
@@ -84,7 +90,7 @@ class Keyring:
         """So often keys had been changed, at a moment not before this one."""
         if changes != self._changes:
             # While it is away they are needed: what is forgotten then is forgotten when it is back.
-            self._known.clear()
+            self._forget()
         self._changes, self._current_at, self._away = changes, at, False
 
     async def _look_up(self, hash_: str) -> AccessKey | None:
@@ -95,14 +101,26 @@ class Keyring:
             raise LedgerError("the database of the keys does not answer") from None
         # What was read before the last change, or after one that was not heard of yet, is good for this time only.
         if changes == self._changes:
-            self._known[hash_] = found
-            while len(self._known) > MOST:
-                self._known.popitem(last=False)
+            self._remember(hash_, found)
         return found
+
+    def _remember(self, hash_: str, found: AccessKey | None) -> None:
+        if found is None:
+            self._unknown[hash_] = None
+        else:
+            self._known[hash_] = found
+        while len(self._known) > MOST:
+            self._known.popitem(last=False)
+        while len(self._unknown) > MOST_UNKNOWN:
+            self._unknown.popitem(last=False)
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._unknown.clear()
 
     def forget(self) -> None:
         """A key was changed here: the next request looks at once."""
-        self._known.clear()
+        self._forget()
         self._changes, self._current_at, self._looked_at = -1, float("-inf"), float("-inf")
 
     async def close(self) -> None:
