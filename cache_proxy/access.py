@@ -1,5 +1,6 @@
 """Keys for people and jobs: what each may do, as plain values. The key itself is not among them: its hash is."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,6 +20,7 @@ CONTROLS = ("no-cache", "no-store", "ttl", "s-maxage", "namespace")
 """The cache controls that a key may be held to; what a request can do with the others costs nothing."""
 
 _SHOWN = 8
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,10 @@ class AccessKey:
         """Whether it lets anybody in at this moment."""
         return not self.blocked and (self.expires_at is None or now < self.expires_at)
 
+    def is_called(self, word: str) -> bool:
+        """Whether this word names it: the key itself, its hash, or its alias."""
+        return word == self.alias or self.hash in (hash_in(word), hashed(word))
+
     def may_use(self, model: str) -> bool:
         """Whether it has a right to the model of this name."""
         return not self.models or any(each == EVERY_MODEL or fnmatchcase(model, each) for each in self.models)
@@ -99,3 +105,15 @@ class Admitted(NamedTuple):
 def hashed(key: str) -> str:
     """A key, as it is known here."""
     return sha256(key.encode()).hexdigest()
+
+
+def hash_in(word: str) -> str | None:
+    """The hash of the key that a word is, or is the hash of; ``None`` where it can only be an alias."""
+    if word.startswith(PREFIX):
+        return hashed(word)
+    return word.lower() if _HASH.fullmatch(word) else None
+
+
+def looks_like_key(alias: str) -> bool:
+    """Whether nobody could name a key by this alias: it would be taken for a key, or for the hash of one."""
+    return hash_in(alias) is not None

@@ -51,6 +51,8 @@ def test_a_key_is_made_shown_changed_and_taken_back() -> None:
     assert told("info", "search")["token"] == hashed(made["key"])
     changed = told("update", "search", "--block", "--rpm-limit", "none", "--model", "none")
     assert (changed["blocked"], changed["rpm_limit"], changed["models"], changed["team_id"]) == (True, None, [], "t")
+    assert made["expires"] is not None
+    assert told("update", "search", "--duration", "none")["expires"] is None
     assert told("delete", made["key"]) == {"deleted_keys": [hashed(made["key"])]}
     assert invoke("info", "search").exit_code == 1
 
@@ -71,6 +73,7 @@ def test_the_list_shows_those_of_the_file_too_and_never_a_key() -> None:
         (["info", "nobody"], "There is no such key"),
         (["update", "job", "--block"], "in the configuration file"),
         (["generate", "--alias", "job"], "key_alias"),
+        (["generate", "--duration", "999999w"], "at most a hundred years"),
         (["generate", "--max-budget", "much"], "is no number"),
         (["generate", "--budget-duration", "a month"], "30s, 15m, 24h"),
     ],

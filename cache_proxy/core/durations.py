@@ -13,6 +13,11 @@ _FORM = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d|w|mo)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _A_MONDAY = 4 * 86_400
 _LONGEST_MONTHS = 1200
+_LONGEST = 36_525 * 86_400
+"""A hundred years, in seconds: what ends later is beyond what calendars can say before long."""
+
+LAST_MOMENT = 253_402_300_799
+"""The last second of the year 9999."""
 
 
 class Window(NamedTuple):
@@ -27,9 +32,16 @@ class Window(NamedTuple):
 
 
 def is_duration(text: str) -> bool:
-    """Whether this is one."""
-    found = _FORM.fullmatch(text)
-    return found is not None and (found[2] != "mo" or int(found[1]) <= _LONGEST_MONTHS)
+    """Whether this is one, of at most a hundred years."""
+    if _FORM.fullmatch(text) is None:
+        return False
+    count, unit = _parts(text)
+    return count <= _LONGEST_MONTHS if unit == "mo" else count * _SECONDS[unit] <= _LONGEST
+
+
+def is_date(moment: float) -> bool:
+    """Whether a moment, in seconds since the epoch, is one from 1970 to 9999 (UTC)."""
+    return 0 <= moment <= LAST_MOMENT
 
 
 def after(duration: str, moment: float) -> float:

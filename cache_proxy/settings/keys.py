@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
-from cache_proxy.access import AccessKey, hashed
-from cache_proxy.core.durations import is_duration
+from cache_proxy.access import PREFIX, AccessKey, hashed, looks_like_key
+from cache_proxy.core.durations import is_date, is_duration
 from cache_proxy.errors import ConfigError
 from cache_proxy.models import PICO
 from cache_proxy.settings.base import Cost, Count, Section, Word
@@ -19,8 +19,22 @@ Control = Literal["no-cache", "no-store", "ttl", "s-maxage", "namespace"]
 
 def _duration(text: str) -> str:
     if not is_duration(text):
-        raise ValueError("the value should be like 30s, 15m, 24h, 7d, 2w or 1mo")
+        raise ValueError("the value should be like 30s, 15m, 24h, 7d, 2w or 1mo, and at most a hundred years")
     return text
+
+
+def _date(date: datetime) -> datetime:
+    if not is_date(_moment(date)):
+        raise ValueError("the value should be a date from 1970 to 9999")
+    return date
+
+
+def _alias(alias: str) -> str:
+    if looks_like_key(alias):
+        raise ValueError(
+            f"the value should not begin with {PREFIX} nor be 64 hexadecimal digits: it would be taken for a key"
+        )
+    return alias
 
 
 class KeyEntry(Section):
@@ -29,7 +43,9 @@ class KeyEntry(Section):
     model_config = ConfigDict(extra="forbid")
 
     key: SecretStr = Field(min_length=1, description="The key itself; os.environ/NAME keeps it out of the file.")
-    key_alias: Word | None = Field(default=None, description="What it is called in logs and reports.")
+    key_alias: Annotated[Word, AfterValidator(_alias)] | None = Field(
+        default=None, description="What it is called in logs and reports."
+    )
     team_id: Word | None = Field(default=None, description="The team that it is counted for.")
     user_id: Word | None = Field(default=None, description="The user that it is counted for.")
     models: tuple[Word, ...] = Field(
@@ -49,7 +65,9 @@ class KeyEntry(Section):
         "if left out."
     )  # fmt: skip
     blocked: bool = Field(default=False, description="Whether it lets nobody in.")
-    expires: datetime | None = Field(default=None, description="The date from which on it lets nobody in (UTC).")
+    expires: Annotated[datetime, AfterValidator(_date)] | None = Field(
+        default=None, description="The date from which on it lets nobody in (UTC)."
+    )
 
 
 def build(entries: tuple[KeyEntry, ...], master_key: SecretStr | None, *, ledger: bool) -> tuple[AccessKey, ...]:

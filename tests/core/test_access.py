@@ -39,6 +39,20 @@ def test_what_is_not_said_is_not_changed_and_null_takes_a_limit_away() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("body", "expires_at"),
+    [
+        ({"duration": None}, None),
+        ({"duration": ""}, None),
+        ({"duration": None, "expires": "2025-11-28T12:00:00"}, NOW),
+        ({"duration": "1h", "expires": None}, NOW + 3600),
+        ({"expires": None}, None),
+    ],
+)
+def test_null_takes_the_expiry_away_by_either_name(body: dict[str, Any], expires_at: float | None) -> None:
+    assert access.changes(body, NOW) == {"expires_at": expires_at}
+
+
 def test_a_field_that_means_nothing_here_is_refused_unless_it_is_empty() -> None:
     assert access.changes({"aliases": {}, "config": {}, "soft_budget": None, "permissions": {}, "spend": 0}, NOW) == {}
     refused = refusal({"max_parallel_requests": 5})
@@ -48,11 +62,13 @@ def test_a_field_that_means_nothing_here_is_refused_unless_it_is_empty() -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("key_alias", "sk-planted"), ("key_alias", "a" * 64), ("key_alias", "A1" * 32),
         ("key_alias", 5), ("key_alias", "planted" * 50), ("key_alias", "planted\n"), ("models", "planted"),
         ("models", [5]), ("max_budget", "planted"), ("max_budget", -1), ("max_budget", True), ("max_budget", 1e300),
         ("budget_duration", "planted"), ("budget_duration", 30), ("rpm_limit", 0), ("rpm_limit", 1.5),
         ("tpm_limit", "planted"), ("duration", "planted"), ("expires", "planted"), ("blocked", "planted"),
-        ("namespace", 5), ("allowed_cache_controls", ["planted"]), ("metadata", ["planted"]),
+        ("duration", "999999w"), ("budget_duration", "999999w"), ("expires", "9999-12-31T23:59:59-23:00"),
+        ("expires", "1969-12-31"), ("namespace", 5), ("allowed_cache_controls", ["planted"]), ("metadata", ["planted"]),
     ],
 )  # fmt: skip
 def test_a_value_that_can_not_be_obeyed_is_refused_by_the_name_of_its_field(name: str, value: Any) -> None:
@@ -73,6 +89,11 @@ def test_money_is_told_in_usd_and_times_as_dates() -> None:
     assert (told["max_budget"], told["expires"], told["created_at"]) == (
         12.5, "2025-11-28T12:00:00Z", "2025-11-28T12:00:00Z",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "told"), [(1e15, "9999-12-31T23:59:59Z"), (-1e15, "1970-01-01T00:00:00Z")])
+def test_whatever_moment_stands_in_a_database_is_told(moment: float, told: str) -> None:
+    assert access.date(moment) == told
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from cache_proxy.core.durations import Window, after, is_duration, window
 
-WORDS = ["1s", "30s", "15m", "1h", "24h", "5h", "1d", "7d", "30d", "45d", "1w", "2w", "1mo", "3mo", "12mo"]
+WORDS = [
+    "1s", "30s", "15m", "1h", "24h", "5h", "1d", "7d", "30d", "45d", "1w", "2w", "1mo", "3mo", "12mo", "1200mo",
+    "36525d",
+]  # fmt: skip
 
 
 def at(text: str) -> float:
@@ -27,7 +30,10 @@ def test_these_are_durations(word: str) -> None:
     assert is_duration(word)
 
 
-@pytest.mark.parametrize("word", ["", "0d", "-1d", "1", "d", "1y", "1.5h", "1 d", "1D", "10000000s", "1201mo", "1d1h"])
+@pytest.mark.parametrize(
+    "word",
+    ["", "0d", "-1d", "1", "d", "1y", "1.5h", "1 d", "1D", "10000000s", "1d1h", "1201mo", "36526d", "5218w", "999999h"],
+)
 def test_these_are_none(word: str) -> None:
     assert not is_duration(word)
 

@@ -77,6 +77,10 @@ def test_without_a_master_key_nobody_is_asked_for_one() -> None:
         ([{"key": SECRET, "budget_duration": "a month"}], "30s, 15m, 24h, 7d, 2w or 1mo"),
         ([{"key": SECRET, "allowed_cache_controls": ["everything"]}], "allowed_cache_controls"),
         ([{"key": SECRET, "expires": "soon"}], "expires"),
+        ([{"key": SECRET, "expires": "9999-12-31T23:59:59-23:00"}], "from 1970 to 9999"),
+        ([{"key": SECRET, "budget_duration": "999999w"}], "a hundred years"),
+        ([{"key": SECRET, "key_alias": "sk-search"}], "taken for a key"),
+        ([{"key": SECRET, "key_alias": "f" * 64}], "taken for a key"),
     ],
 )
 def test_what_can_not_be_obeyed_refuses_the_start_and_tells_no_key(entries: list[dict[str, Any]], words: str) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from cache_proxy.access import CONTROLS, PREFIX, AccessKey
+from cache_proxy.access import CONTROLS, PREFIX, AccessKey, looks_like_key
 from cache_proxy.core import durations
 from cache_proxy.core.spend import usd
 from cache_proxy.core.wire.fields import Body, check_type
@@ -33,9 +33,17 @@ def changes(body: Body, now: float, *, besides: tuple[str, ...] = ()) -> Changes
         if body[name] not in _NOTHING:
             raise RequestError(f"`{name}` means nothing for a key here. Leave it out.", param=name, code="not_acted_on")
     found = {of: read(name, body[name]) for name, (of, read) in _FIELDS.items() if name in body}
-    if body.get("duration") is not None:
-        found["expires_at"] = durations.after(_duration("duration", body["duration"]), now)
+    if "duration" in body:
+        found |= _expiry(body, now)
     return found
+
+
+def _expiry(body: Body, now: float) -> Changes:
+    """When a key expires, as ``duration`` says. An empty one leaves it to ``expires``, if the request has one."""
+    duration = _duration("duration", body["duration"])
+    if duration:
+        return {"expires_at": durations.after(duration, now)}
+    return {} if "expires" in body else {"expires_at": None}
 
 
 def chosen_key(body: Body) -> str | None:
@@ -83,8 +91,11 @@ def dollars(pico: int | None) -> float | None:
 
 
 def date(moment: float | None) -> str | None:
-    """A moment as ISO 8601, in whole seconds."""
-    return None if moment is None else datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
+    """A moment as ISO 8601, in whole seconds. Whatever there is in a database is told: later than 9999 is its end."""
+    if moment is None:
+        return None
+    told = int(min(max(moment, 0), durations.LAST_MOMENT))
+    return datetime.fromtimestamp(told, UTC).isoformat().replace("+00:00", "Z")
 
 
 def moment_of(text: str) -> float:
@@ -102,6 +113,17 @@ def _text(name: str, value: Json) -> str:
             f"`{name}` must have at most {_LONGEST} printable characters.", param=name, code="out_of_range"
         )
     return str(value)
+
+
+def _alias(name: str, value: Json) -> str:
+    text = _text(name, value)
+    if looks_like_key(text):
+        raise RequestError(
+            f"`{name}` must not begin with {PREFIX} nor be 64 hexadecimal digits: it would be taken for a key.",
+            param=name,
+            code="out_of_range",
+        )
+    return text
 
 
 def _texts(name: str, value: Json) -> tuple[str, ...]:
@@ -141,16 +163,25 @@ def _money(name: str, value: Json) -> int | None:
 def _duration(name: str, value: Json) -> str:
     text = _text(name, value)
     if text and not durations.is_duration(text):
-        raise RequestError(f"`{name}` must be like 30s, 15m, 24h, 7d, 2w or 1mo.", param=name, code="out_of_range")
+        raise RequestError(
+            f"`{name}` must be like 30s, 15m, 24h, 7d, 2w or 1mo, and at most a hundred years.",
+            param=name,
+            code="out_of_range",
+        )
     return text
 
 
 def _expires(name: str, value: Json) -> float | None:
     text = _text(name, value)
     try:
-        return moment_of(text) if text else None
+        moment = moment_of(text) if text else None
     except ValueError:
-        raise RequestError(f"`{name}` must be a date such as 2027-01-31.", param=name, code="out_of_range") from None
+        moment = math.nan
+    if moment is not None and not durations.is_date(moment):
+        raise RequestError(
+            f"`{name}` must be a date such as 2027-01-31, from 1970 to 9999.", param=name, code="out_of_range"
+        )
+    return moment
 
 
 def _flag(name: str, value: Json) -> bool:
@@ -166,7 +197,7 @@ def _object(name: str, value: Json) -> Mapping[str, Json]:
 
 
 _FIELDS: Mapping[str, tuple[str, Callable[[str, Json], Any]]] = {
-    "key_alias": ("alias", _text),
+    "key_alias": ("alias", _alias),
     "team_id": ("team", _text),
     "user_id": ("user", _text),
     "models": ("models", _texts),
