@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from cache_proxy.access import Admitted
+from cache_proxy.access import AccessKey, Admitted
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.asgi.rights import forbidden
@@ -16,14 +16,14 @@ from cache_proxy.core.wire.fields import check_type, parse_body
 from cache_proxy.errors import RequestError
 from cache_proxy.models import Json
 from cache_proxy.wiring import Wired
-from cache_proxy.wiring.keys import KeyDesk
+from cache_proxy.wiring.keys import KeyDesk, told_without_ledger
 
 log = logging.getLogger("cache_proxy")
 
 T = TypeVar("T")
 
 _PAGE, _LONGEST_PAGE = 10, 100
-_FILTERS = {"key_alias": "key_alias", "team_id": "team_id", "user_id": "user_id", "key_hash": "token"}
+_FILTERS = {"key_alias": "alias", "team_id": "team", "user_id": "user", "key_hash": "hash"}
 
 
 class KeyRoutes:
@@ -64,32 +64,37 @@ class KeyRoutes:
     async def info(self, exchange: Exchange, admitted: Admitted) -> None:
         """What a key may do and has spent: any one for the master, for others their own."""
         word, own = _query(exchange).get("key"), admitted.key
-        if own is None and not word:
+        if own is not None:
+            await self._own_info(exchange, own, word)
+            return
+        if not word:
             raise RequestError("Say which `key`: /key/info?key=…", param="key", code="missing_field")
+        await self._tell(exchange, lambda desk: _info(desk, desk.find(word)))
 
-        def told(desk: KeyDesk) -> Json:
-            key = desk.find(word) if word else own
-            assert key is not None  # noqa: S101 - one of the two is there
-            if own is not None and key.hash != own.hash:
-                raise forbidden("A key may ask about itself only.", "master_key_required")
-            return {"key": key.hash, "info": desk.told([key])[0]}
-
-        await self._tell(exchange, told)
+    async def _own_info(self, exchange: Exchange, own: AccessKey, word: str | None) -> None:
+        # Without looking: whether there is another of this name is nothing that he may learn.
+        if word and not own.is_called(word):
+            raise forbidden("A key may ask about itself only.", "master_key_required")
+        if await self._wired.key_desk() is None:
+            # A key of the file, where there is no ledger.
+            await exchange.reply(200, orjson.dumps({"key": own.hash, "info": told_without_ledger(own)}))
+        else:
+            await self._tell(exchange, lambda desk: _info(desk, own))
 
     async def list(self, exchange: Exchange, _admitted: Admitted) -> None:
         """The keys there are, by pages; with ``return_full_object=true`` all about each."""
         query = _query(exchange)
         page, size = _number(query, "page", 1, 2**31), _number(query, "size", _PAGE, _LONGEST_PAGE)
+        filters = [(name, of) for name, of in _FILTERS.items() if name in query]
+        full = query.get("return_full_object", "").lower() == "true"
 
         def told(desk: KeyDesk) -> Json:
-            keys = desk.all()
-            found = [one for one in desk.told(keys) if all(one[of] == query[name] for name, of in _FILTERS.items()
-                     if name in query)]  # fmt: skip
-            shown: list[Any] = found[(page - 1) * size : page * size]
-            if query.get("return_full_object", "").lower() != "true":
-                shown = [one["token"] for one in shown]
+            found = [key for key in desk.all() if all(getattr(key, of) == query[name] for name, of in filters)]
+            # There may be many, and what each has spent is asked of the ledger: of those on the page only.
+            shown = found[(page - 1) * size : page * size]
+            keys: list[Any] = desk.told(shown) if full else [key.hash for key in shown]
             pages = -(-len(found) // size)
-            return {"keys": shown, "total_count": len(found), "current_page": page, "total_pages": pages}
+            return {"keys": keys, "total_count": len(found), "current_page": page, "total_pages": pages}
 
         await self._tell(exchange, told)
 
@@ -106,6 +111,10 @@ class KeyRoutes:
                 code="no_keys_here",
             )
         return await asyncio.to_thread(work, desk)
+
+
+def _info(desk: KeyDesk, key: AccessKey) -> Json:
+    return {"key": key.hash, "info": desk.told([key])[0]}
 
 
 def _query(exchange: Exchange) -> dict[str, str]:

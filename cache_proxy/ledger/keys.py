@@ -37,6 +37,11 @@ class KeyTable:
             changes = int(connection.execute(select(counter.c.count)).scalar_one())
             return changes, _find(connection, hash_)
 
+    def named(self, alias: str) -> str | None:
+        """The hash of the key with this alias, if there is one."""
+        with self._database.reading() as connection:
+            return connection.execute(select(keys.c.hash).where(keys.c.alias == alias)).scalar()
+
     def all(self) -> list[AccessKey]:
         """Every key, the newest first."""
         with self._database.reading() as connection:

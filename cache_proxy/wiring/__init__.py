@@ -27,7 +27,7 @@ from cache_proxy.upstream.lane import Connection
 from cache_proxy.upstream.lanes import Lanes, Rules
 from cache_proxy.wiring import measuring
 from cache_proxy.wiring.keyring import Keyring
-from cache_proxy.wiring.keys import KeyDesk, build_table
+from cache_proxy.wiring.keys import KeyDesk, build_table, desk_at
 from cache_proxy.wiring.ledger import NOTHING, Watched, build_ledger
 from cache_proxy.wiring.limits import KeyLimits
 from cache_proxy.wiring.loops import PerLoop
@@ -164,7 +164,7 @@ class Wired:
     async def key_desk(self) -> KeyDesk | None:
         """Where keys are made and changed, if they can be."""
         keyring = (await self._engines.open()).keyring
-        return None if keyring is None else KeyDesk(keyring.table, self.settings.keys)
+        return None if keyring is None else desk_at(keyring.table, self.settings)
 
     async def limits(self) -> KeyLimits:
         """The limits of keys, as they are kept on the running loop."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from cache_proxy.access import PREFIX, AccessKey, hashed
+from cache_proxy.access import PREFIX, AccessKey, hash_in, hashed
 from cache_proxy.core.durations import window
 from cache_proxy.core.wire import access
 from cache_proxy.errors import ConfigError, NoSuchKey, RequestError
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from cache_proxy.ledger.keys import KeyTable
 
 SECRET_BYTES = 32
-_HASH_DIGITS = 64
+
+AT_ONCE = 500
+"""Keys that are asked about in one statement: a database takes only so many words."""
 
 
 class Generated(NamedTuple):
@@ -38,10 +40,16 @@ class KeyDesk:
     """
 
     def __init__(
-        self, table: "KeyTable", configured: Iterable[AccessKey], now: Callable[[], float] = time.time
+        self,
+        table: "KeyTable",
+        configured: Iterable[AccessKey],
+        master: str | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """``master`` is the hash of the master key."""
         self._table = table
         self._configured = {key.hash: key for key in configured}
+        self._master = master
         self._now = now
 
     def generate(self, body: Mapping[str, Json]) -> Generated:
@@ -50,6 +58,8 @@ class KeyDesk:
         secret = access.chosen_key(body) or PREFIX + secrets.token_urlsafe(SECRET_BYTES)
         said = access.changes(body, now, besides=("key",))
         key = AccessKey(hash=hashed(secret), **said, created_at=now, updated_at=now)
+        if key.hash == self._master:
+            raise RequestError("This is the master_key; choose another.", param="key", code="key_exists")
         self._refuse_configured(key)
         self._table.add(key)
         return Generated(secret, key)
@@ -79,7 +89,8 @@ class KeyDesk:
 
     def find(self, word: str) -> AccessKey:
         """The key of this name."""
-        found = self._table.find(self._hash(word))[1] or self._configured.get(self._hash(word))
+        hash_ = self._hash(word)
+        found = self._table.find(hash_)[1] or self._configured.get(hash_)
         if found is None:
             raise NoSuchKey
         return found
@@ -90,6 +101,10 @@ class KeyDesk:
 
     def told(self, keys: Sequence[AccessKey]) -> list[dict[str, Json]]:
         """These keys, as LiteLLM's routes tell of them, with what has been spent."""
+        parts = (keys[at : at + AT_ONCE] for at in range(0, len(keys), AT_ONCE))
+        return [told for part in parts for told in self._part_told(part)]
+
+    def _part_told(self, keys: Sequence[AccessKey]) -> list[dict[str, Json]]:
         now = self._now()
         spent = self._table.spent([key.hash for key in keys])
         levels = self._table.levels(keys, now)
@@ -109,14 +124,17 @@ class KeyDesk:
 
     def _hash(self, word: str) -> str:
         """The hash of a key that is named by itself, by its hash, or by its alias."""
-        if word.startswith(PREFIX):
-            return hashed(word)
-        if len(word) == _HASH_DIGITS:
-            return word.lower()
-        named = [key.hash for key in self.all() if key.alias and key.alias == word]
-        if not named:
+        found = hash_in(word) or self._named(word)
+        if found is None:
             raise NoSuchKey
-        return named[0]
+        return found
+
+    def _named(self, alias: str) -> str | None:
+        if not alias or not alias.isprintable():
+            # No alias, and perhaps no word that a database takes.
+            return None
+        configured = [key.hash for key in self._configured.values() if key.alias == alias]
+        return configured[0] if configured else self._table.named(alias)
 
     def _refuse_configured(self, key: AccessKey) -> None:
         if key.hash in self._configured or any(
@@ -141,6 +159,11 @@ def _told(key: AccessKey, spent: int, level: tuple[int, int] | None, now: float)
     }
 
 
+def told_without_ledger(key: AccessKey) -> dict[str, Json]:
+    """A key of the configuration, where nothing is known of what was spent."""
+    return {**access.told(key), "spend": None, "reserved": None, "budget_reset_at": None}
+
+
 def build_table(settings: Settings) -> "KeyTable | None":
     """Where keys that are made at run time are kept; ``None`` where there can be none. Nothing is opened."""
     if settings.master_key is None or not settings.ledger.enabled:
@@ -159,4 +182,10 @@ def key_desk(settings: Settings) -> KeyDesk:
             "keys need general_settings.master_key (nobody is asked for one without) and the ledger's database "
             "(cache_proxy_settings.ledger)"
         )
-    return KeyDesk(table, settings.keys)
+    return desk_at(table, settings)
+
+
+def desk_at(table: "KeyTable", settings: Settings) -> KeyDesk:
+    """The desk of a configuration whose keys are kept in this table."""
+    master = None if settings.master_key is None else hashed(settings.master_key.get_secret_value())
+    return KeyDesk(table, settings.keys, master)

@@ -90,6 +90,20 @@ async def test_a_budget_that_is_raised_is_spent_at_once(client: httpx.AsyncClien
     assert (await embed(client, key)).status_code == 200
 
 
+async def test_a_budget_that_was_off_for_a_while_or_changed_knows_what_was_spent(client: httpx.AsyncClient) -> None:
+    key = await generate(client, max_budget=tokens(200), budget_duration="1mo")
+    await embed(client, key)
+    await client.post("/key/update", json={"key": key, "max_budget": None}, headers=MASTER)
+    await embed(client, key, input=[f"text {at}" for at in range(100)])
+    spent = (await client.get("/key/info", headers=bearer(key))).json()["info"]["spend"]
+    assert spent > tokens(200)
+    for duration in ("1mo", "7d", "1d", None):
+        changed = {"key": key, "max_budget": tokens(200), "budget_duration": duration}
+        told = await client.post("/key/update", json=changed, headers=MASTER)
+        assert told.json()["spend"] == spent
+        assert code(await embed(client, key, input=["one more"])) == (429, "budget_exceeded")
+
+
 async def test_one_that_is_used_up_is_refused_without_asking_the_ledger_each_time(
     client: httpx.AsyncClient, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

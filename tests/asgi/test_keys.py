@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from cache_proxy.access import hashed
+from cache_proxy.access import AccessKey, hashed
 from cache_proxy.asgi.openapi import document
+from cache_proxy.ledger.database import Database
+from cache_proxy.ledger.keys import KeyTable
 from cache_proxy.standin import StandIn
 from tests.asgi.test_openapi import check, response
 from tests.support import proxy
@@ -111,9 +113,62 @@ async def test_keys_are_listed_by_pages_and_filters(client: httpx.AsyncClient) -
     assert code(await client.get("/key/list", params={"page": 0}, headers=MASTER)) == (422, "out_of_range")
 
 
+async def test_of_many_keys_only_those_on_the_page_are_asked_about(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in range(5):
+        await generate(client, key_alias=f"key{at}", max_budget=1)
+    asked: list[int] = []
+    real = KeyTable.levels
+
+    def counted(self: KeyTable, keys: Sequence[AccessKey], now: float) -> dict[str, tuple[int, int]]:
+        asked.append(len(keys))
+        return real(self, keys, now)
+
+    monkeypatch.setattr(KeyTable, "levels", counted)
+    for full, page in (("true", 1), ("true", 3), ("false", 1)):
+        listed = await client.get(f"/key/list?size=2&page={page}&return_full_object={full}", headers=MASTER)
+        assert listed.json()["total_count"] == 5
+    assert asked == [2, 1]
+
+
+async def test_one_that_is_made_with_an_odd_limit_breaks_nothing(client: httpx.AsyncClient) -> None:
+    for fields in (
+        {"duration": "999999w"}, {"budget_duration": "999999w", "max_budget": 0},
+        {"expires": "9999-12-31T23:59:59-23:00"},
+    ):  # fmt: skip
+        answer = await client.post("/key/generate", json=fields, headers=MASTER)
+        assert code(answer) == (422, "out_of_range")
+        assert answer.json()["error"]["param"] in fields
+    await generate(client, duration="")
+    listed = await client.get("/key/list", headers=MASTER)
+    assert listed.json()["total_count"] == 1
+
+
+async def test_one_that_an_older_version_has_made_with_an_odd_limit_is_told_and_held_to_it(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    secret = "sk-made-by-an-older-version"
+    table = KeyTable(Database.in_folder(tmp_path))
+    table.add(AccessKey(hash=hashed(secret), max_budget=0, budget_duration="999999w", expires_at=9e12))
+    table.close()
+    (told,) = (await client.get("/key/list?return_full_object=true", headers=MASTER)).json()["keys"]
+    assert (told["expires"], told["budget_reset_at"]) == ("9999-12-31T23:59:59Z",) * 2
+    assert code(await embed(client, secret)) == (429, "budget_exceeded")
+
+
+async def test_the_master_key_is_nobody_elses(standin: StandIn, tmp_path: Path) -> None:
+    master = "sk-CANARYMASTER-and-long"
+    async with proxy(standin, tmp_path, {"general_settings": {"master_key": master}}) as client:
+        answer = await client.post("/key/generate", json={"key": master}, headers=bearer(master))
+        assert code(answer) == (422, "key_exists")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "word"),
     [
+        ("/key/generate", {"key_alias": "sk-search"}, "out_of_range"),
+        ("/key/generate", {"key_alias": "aB" * 32}, "out_of_range"),
         ("/key/generate", {"max_budget": "much"}, "out_of_range"),
         ("/key/generate", {"max_parallel_requests": 3}, "not_acted_on"),
         ("/key/generate", {"key": "short"}, "out_of_range"),
@@ -159,6 +214,15 @@ async def test_a_key_is_not_the_master(client: httpx.AsyncClient) -> None:
     ):  # fmt: skip
         answer = await client.request(method, path, headers=bearer(key))
         assert code(answer) == (403, "master_key_required"), path
+
+
+async def test_the_holder_of_a_key_hears_the_same_of_every_name_that_is_not_his_own(client: httpx.AsyncClient) -> None:
+    key, other = await generate(client, key_alias="mine"), await generate(client, key_alias="payroll")
+    for word in ("payroll", "nobody", other, hashed(other), "sk-nobody", "f" * 64, "%00"):
+        answer = await client.get(f"/key/info?key={word}", headers=bearer(key))
+        assert code(answer) == (403, "master_key_required"), word
+    for word in ("mine", key, hashed(key)):
+        assert (await client.get(f"/key/info?key={word}", headers=bearer(key))).json()["key"] == hashed(key)
 
 
 @pytest.mark.parametrize("fields", [{"blocked": True}, {"expires": "2020-01-01"}, None])
@@ -325,6 +389,13 @@ async def test_keys_of_the_file_need_no_database(standin: StandIn, tmp_path: Pat
         assert (await embed(client, "sk-CANARYFILE")).status_code == 200
         assert (await embed(client, "sk-other-and-long-enough")).status_code == 401
         assert code(await client.post("/key/generate", json={}, headers=MASTER)) == (400, "no_keys_here")
+        for query in ("", "?key=sk-CANARYFILE"):
+            told = (await client.get(f"/key/info{query}", headers=bearer("sk-CANARYFILE"))).json()
+            check(told, response("/key/info", 200))
+            assert (told["key"], told["info"]["source"]) == (hashed("sk-CANARYFILE"), "config")
+            assert (told["info"]["spend"], told["info"]["reserved"]) == (None, None), "nobody knows"
+        other = await client.get("/key/info?key=other", headers=bearer("sk-CANARYFILE"))
+        assert code(other) == (403, "master_key_required")
 
 
 async def test_without_a_master_key_there_are_no_keys(standin: StandIn, tmp_path: Path) -> None:

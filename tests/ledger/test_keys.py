@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Connection, event
 
 from cache_proxy.access import AccessKey, hashed
-from cache_proxy.errors import RequestError
+from cache_proxy.errors import NoSuchKey, RequestError
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.keys import KeyTable
 from cache_proxy.ledger.notes import Ending, Intent
+from cache_proxy.wiring.keys import KeyDesk
 from tests.ledger.money import ME, NOON, PRICE, call, paid, rows
 from tests.ledger.test_posting import post
 
@@ -71,6 +73,26 @@ def test_the_newest_is_told_first(table: KeyTable) -> None:
 def test_no_key_is_in_any_row(table: KeyTable, database: Database) -> None:
     table.add(KEY)
     assert "CANARY" not in str(rows(database, "keys"))
+
+
+@pytest.mark.parametrize("word", ["z" * 64, "\0" * 64, "a\0b", "\ud800", "", "nobody"])
+def test_a_word_that_names_no_key_is_told_as_one_whatever_is_in_it(table: KeyTable, word: str) -> None:
+    table.add(replace(KEY, alias=""))
+    with pytest.raises(NoSuchKey):
+        KeyDesk(table, ()).find(word)
+
+
+def test_the_levels_of_many_keys_are_asked_for_together(table: KeyTable, database: Database) -> None:
+    table.changes()
+    many = [replace(KEY, hash=f"{at:064x}", budget_duration=("1d", "1mo")[at % 2]) for at in range(200)]
+    asked: list[str] = []
+
+    def listen(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(database._engine, "before_cursor_execute", listen)
+    assert table.levels(many, NOON) == {key.hash: (0, 0) for key in many}
+    assert len(asked) < 10
 
 
 def test_what_was_spent_with_a_key_is_what_its_calls_cost(table: KeyTable, database: Database) -> None:
