@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import Connection, event
 
 from cache_proxy.access import AccessKey
 from cache_proxy.calls import Account, Budget, Call
+from cache_proxy.core.durations import Window
 from cache_proxy.errors import BudgetExceeded, BudgetUnknown, LedgerError, LedgerUnavailable, PriceUnknown, Shortage
 from cache_proxy.ledger.books import SqlLedger
+from cache_proxy.ledger.budgets import NEVER
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.keys import KeyTable
 from cache_proxy.ledger.notes import Ending, Intent, Note, Prune
 from cache_proxy.ledger.posting import Batch
+from cache_proxy.ledger.reckoning import reckoned
 from tests.ledger.money import ME, NOON, PRICE, call, paid, rows
 from tests.ledger.test_books import Wayward
 from tests.ledger.test_posting import post
@@ -263,6 +267,46 @@ def test_writers_that_come_at_a_time_never_reserve_more_than_there_is(database: 
         thread.join()
     assert {name: level(database, name) for name in names} == dict.fromkeys(names, (0, 99))
     assert len(written) == 4 * 11
+
+
+def write_at_random(database: Database, turn: int) -> None:
+    """Calls of two keys whose budgets come, go and change all the time; of some of them nobody knows the end."""
+    chosen, under_way = Random(turn), list[Intent]()
+    for _ in range(12):
+        notes: list[Note] = []
+        for _ in range(chosen.randint(1, 4)):
+            accounts = [poor(chosen.choice((150, 10_000)), chosen.choice(("", "1d", "7d", "1h")), name=name)
+                        for name in chosen.choice(("p", "q", "pq", "pp"))]  # fmt: skip
+            shares = [
+                (account._replace(budget=chosen.choice((None, account.budget))), chosen.randint(1, 20))
+                for account in accounts
+            ]
+            notes.append(Intent(call(*shares, at=NOON + chosen.choice((-DAY, 0, HOUR)))))
+        while under_way and chosen.random() < 0.7:
+            intent = under_way.pop()
+            billed = paid(*(chosen.randint(0, share.tokens_bound) for share in intent.call.shares))
+            notes.append(Ending(intent, chosen.choice((None, billed, billed)), NOON))
+        with database.writing() as connection:
+            written = Batch(str(next(_batches)), notes).post(connection, f"w{turn}", NOON)
+        for intent in written:
+            intent.written = True
+        under_way += written
+
+
+def test_every_row_holds_what_would_be_reckoned_if_it_were_not_there(database: Database) -> None:
+    database.open()
+    threads = [threading.Thread(target=write_at_random, args=(database, turn)) for turn in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = rows(database, "budgets")
+    assert {row["duration"] for row in found} == {"", "1d", "7d", "1h"}
+    with database.reading() as connection:
+        for row in found:
+            span = Window(row["starts_at"], None if row["ends_at"] == NEVER else row["ends_at"])
+            level = reckoned(connection, [row["key_hash"]], span)[row["key_hash"]]
+            assert (row["spent"], row["reserved"]) == (level.spent, level.reserved), row
 
 
 def test_budgets_of_times_gone_by_are_taken_out(database: Database) -> None:
