@@ -1,8 +1,25 @@
 """The tables of the ledger. Times are seconds since the epoch, money is pico-USD, days are counted since the epoch."""
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
 
 metadata = MetaData()
+
+
+def _payer() -> list[Column[Any]]:
+    """What is known of a request and of who pays for it. New ones each time: a column belongs to one table."""
+    return [
+        Column("request_id", Text, nullable=False),
+        Column("key_alias", Text, nullable=False),
+        Column("key_hash", Text, nullable=False),
+        Column("team", Text, nullable=False),
+        Column("user", Text, nullable=False),
+        Column("end_user", Text, nullable=False),
+        Column("tags", Text, nullable=False, comment="a JSON array of strings"),
+        Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
+    ]
+
 
 calls = Table(
     "calls",
@@ -27,14 +44,7 @@ shares = Table(
     metadata,
     Column("call_id", Text, primary_key=True),
     Column("place", Integer, primary_key=True),
-    Column("request_id", Text, nullable=False),
-    Column("key_alias", Text, nullable=False),
-    Column("key_hash", Text, nullable=False),
-    Column("team", Text, nullable=False),
-    Column("user", Text, nullable=False),
-    Column("end_user", Text, nullable=False),
-    Column("tags", Text, nullable=False, comment="a JSON array of strings"),
-    Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
+    *_payer(),
     Column("tokens_bound", BigInteger, nullable=False),
     Column("tokens", BigInteger),
     comment="what each payer bears of a call: the parts add up to it",
@@ -46,15 +56,8 @@ requests = Table(
     Column("id", Text, primary_key=True, comment="ours: a caller may use a request id twice"),
     Column("started_at", Double, nullable=False),
     Column("latency", Double, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("key_alias", Text, nullable=False),
-    Column("key_hash", Text, nullable=False),
-    Column("team", Text, nullable=False),
-    Column("user", Text, nullable=False),
-    Column("end_user", Text, nullable=False),
-    Column("tags", Text, nullable=False, comment="a JSON array of strings"),
+    *_payer(),
     Column("endpoint", Text, nullable=False),
-    Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
     Column("model", Text, nullable=False, comment="the upstream's name for it"),
     Column("items", Integer, nullable=False),
     Column("hits", Integer, nullable=False),
