@@ -58,7 +58,7 @@ FOR_GUESTS = frozenset({"embeddings", "rerank", "liveness", "readiness"})
 FOR_MEMBERS = FOR_GUESTS | {"models"}
 """What those may do whom the app lets in, where there is a master key."""
 
-FOR_KEYS = FOR_MEMBERS | {"key_info"}
+FOR_KEYS = FOR_MEMBERS | {"key_info", "spend_report", "spend_logs", "spend_logs_v2"}
 """What the holder of a key may do; everything else is the master's."""
 
 BESIDE_THE_APP = "/cache-proxy"

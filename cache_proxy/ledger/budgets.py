@@ -140,7 +140,7 @@ def _spent_before(connection: Connection, place: Place) -> int:
     if starts_at % DAY:
         return 0
     days = tables.days
-    mine = (days.c.kind == "key") & (days.c.name == place.key) & (days.c.day >= starts_at // DAY)
+    mine = tables.SUMS_OF_KEYS & (days.c.name == place.key) & (days.c.day >= starts_at // DAY)
     if ends_at is not None:
         mine &= days.c.day < -(-ends_at // DAY)
     return int(connection.execute(select(func.sum(days.c.cost)).where(mine)).scalar() or 0)

@@ -2,7 +2,22 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import BigInteger, Column, Connection, Double, Integer, MetaData, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.schema import CreateIndex
 
 from cache_proxy.errors import ConfigError
 from cache_proxy.ledger import tables
@@ -48,7 +63,21 @@ def _second(connection: Connection) -> None:
     connection.execute(insert(changes).values(id=1, count=0))
 
 
-STEPS: Sequence[Step] = (_first, _second)
+def _third(connection: Connection) -> None:
+    """What one key has spent is looked up: its shares in the order of time, and its sums."""
+    made = MetaData()
+    shares = Table("shares", made, Column("key_hash", Text), Column("call_id", Text))
+    days = Table("days", made, Column("kind", Text), Column("name", Text), Column("day", Integer))
+    of_keys = days.c.kind == literal_column("'key'")
+    for index in (
+        Index("shares_key", shares.c.key_hash, shares.c.call_id),
+        Index("days_key", days.c.name, days.c.day, sqlite_where=of_keys, postgresql_where=of_keys),
+    ):
+        # A new database has them from the first step.
+        connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+STEPS: Sequence[Step] = (_first, _second, _third)
 """Each brings the schema from the version of its place to the next. They are never changed, only added to: a step that
 comes after another must not create a table from ``tables`` as it is then."""
 

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    literal_column,
+)
 
 metadata = MetaData()
 
@@ -133,7 +145,12 @@ budgets = Table(
     comment="one row for each key that has a budget and window in which it was used",
 )
 
+SUMS_OF_KEYS = days.c.kind == literal_column("'key'")
+"""Written out: for a parameter no database takes an index of some of the rows."""
+
 Index("calls_sent_at", calls.c.sent_at)
+Index("shares_key", shares.c.key_hash, shares.c.call_id)
+Index("days_key", days.c.name, days.c.day, sqlite_where=SUMS_OF_KEYS, postgresql_where=SUMS_OF_KEYS)
 Index("requests_started_at", requests.c.started_at)
 Index("requests_key_started_at", requests.c.key_hash, requests.c.started_at)
 Index("requests_request_id", requests.c.request_id)

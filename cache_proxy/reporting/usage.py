@@ -9,6 +9,7 @@ import orjson
 
 from cache_proxy.core.spend import usd
 from cache_proxy.ledger.found import Usage
+from cache_proxy.reporting.logs import at
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,9 +66,10 @@ def hit_rate(found: Usage) -> float | None:
     return None if found.items == 0 else round(1 - found.misses / found.items, 4)
 
 
-def as_json(rows: Sequence[Usage], by: str | None) -> bytes:
-    """``{"rows": […]}``."""
-    return orjson.dumps({"rows": [fields(row, by) for row in rows]})
+def as_json(rows: Sequence[Usage], by: str | None, since: float | None = None) -> bytes:
+    """``{"rows": […]}``, with ``since`` (seconds since the epoch) where that is not what was asked for."""
+    told = {} if since is None else {"since": at(since)}
+    return orjson.dumps({**told, "rows": [fields(row, by) for row in rows]})
 
 
 def as_csv(rows: Sequence[Usage], by: str | None) -> str:

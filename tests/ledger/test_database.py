@@ -83,16 +83,37 @@ def test_the_steps_lead_to_the_tables_that_the_program_uses(database: Database) 
             assert made == {(column.name, column.nullable) for column in table.columns}, name
 
 
+def prefix(connection: Connection) -> str:
+    return f"{module.POSTGRES_SCHEMA}." if connection.dialect.name == "postgresql" else ""
+
+
+def indexes(connection: Connection) -> set[str]:
+    schema = module.POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
+    made = inspect(connection)
+    return {
+        str(index["name"])
+        for name in ("calls", "shares", "requests", "days")
+        for index in made.get_indexes(name, schema=schema)
+    }
+
+
+INDEXES = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
+
+
 def test_one_of_the_first_version_gets_what_came_later(database: Database) -> None:
     old = Database(database._engine, database.place)
     with old.writing() as connection:
         connection.execute(update(schema).values(version=1))
         for name in TABLES - {"calls", "shares", "requests", "days", "batches", "schema_version"}:
             metadata.tables[name].drop(connection)
+        for name in ("shares_key", "days_key"):
+            connection.execute(text(f"DROP INDEX {prefix(connection)}{name}"))
+        assert indexes(connection) != INDEXES
         connection.execute(insert(batches).values(writer="w", batch="b", at=0))
     database.open()
     with database.reading() as connection:
         assert tables(connection) == TABLES
+        assert indexes(connection) == INDEXES
     assert len(rows(database, "batches")) == 1
 
 

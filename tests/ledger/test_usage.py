@@ -6,12 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
+from sqlalchemy.event import listen
 
 from cache_proxy.calls import Account
 from cache_proxy.errors import LedgerError
 from cache_proxy.ledger import tables
 from cache_proxy.ledger.database import Database
-from cache_proxy.ledger.found import GROUPS, Usage
+from cache_proxy.ledger.found import GROUPS, Usage, Whose, beginning, whose
 from cache_proxy.ledger.periods import split
 from cache_proxy.ledger.sums import DAY
 from cache_proxy.ledger.usage import usage
@@ -99,6 +100,67 @@ def test_usage_of_any_period_is_the_sum_of_what_happened_in_it(
     for since, until in spans:
         for by in ALL:
             assert by_name(usage(database, by, since, until)) == added_up(happened, by, since, until), by
+
+
+@fresh_each_time
+@given(happened=events, span=periods, account=accounts)
+def test_usage_of_one_key_is_the_sum_of_what_it_did_in_any_grouping(
+    database: Database, happened: list[Event], span: tuple[float | None, float | None], account: Account
+) -> None:
+    clear(database)
+    post(database, *happened)
+    whose = Whose((account.key,)) if account.key else Whose((), account.alias)
+    for by in ALL:
+        found = by_name(usage(database, by, *span, whose))
+        assert found == added_up(happened, by, *span, account.key or account.alias), by
+
+
+def test_an_alias_stands_for_every_key_that_went_by_it_and_for_who_has_none(database: Database) -> None:
+    earlier, later = Account("job", "c" * 64), Account("job", "d" * 64)
+    renamed = later._replace(alias="night")
+    post(database, call(10.0, 1, accounts=[earlier]), call(DAY + 10.0, 2, accounts=[later]))
+    post(database, call(2 * DAY + 10.0, 4, accounts=[renamed]), call(10.0, 8, accounts=[Account("job")]))
+    post(database, call(10.0, 16, accounts=[ANNA]))
+    for by in ALL:
+        assert sum(row.tokens_billed for row in usage(database, by, None, None, whose("job"))) == 15, by
+        assert sum(row.tokens_billed for row in usage(database, by, None, None, whose("night"))) == 6, by
+        assert usage(database, by, None, None, whose("nobody")) == [], by
+
+
+def test_what_one_key_did_is_looked_up_and_not_looked_for(database: Database) -> None:
+    post(database, call(10.0, 1), receipt(10.0))
+    said: list[tuple[str, object]] = []
+    listen(database._engine, "before_cursor_execute", lambda *of: said.append((of[2], of[3])))
+    for by in ALL:
+        usage(database, by, 10.0, 2.5 * DAY, whose("a" * 64))
+    plans = []
+    with database.reading() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        for statement, given in [one for one in said if "sum(" in one[0]]:
+            found = connection.exec_driver_sql(explain + statement, given)  # type: ignore[arg-type]
+            plans.append(" ".join(str(row) for row in found))
+    assert plans
+    for plan in plans:
+        assert any(index in plan for index in ("shares_key", "days_key", "requests_key_started_at")), plan
+        assert "SCAN calls" not in plan
+        assert "SCAN shares" not in plan
+
+
+@pytest.mark.parametrize(
+    ("by", "asked", "since", "began"),
+    [
+        ("model", "job", None, 70 * DAY),
+        ("model", "job", 5.0, 5.0),
+        ("day", "job", None, None),
+        ("model", "", None, None),
+    ],
+)
+def test_a_report_of_single_rows_goes_back_a_month_unless_more_is_asked(
+    by: str, asked: str, since: float | None, began: float | None
+) -> None:
+    assert beginning(by, whose(asked) if asked else None, since, 100.0 * DAY) == began
 
 
 @fresh_each_time
