@@ -18,7 +18,15 @@ NOWHERE_NARROW = 200
 """Columns where nobody looks at a terminal: a file has room."""
 
 
-def show(config: str | None, since: str | None, until: str | None, by: str | None, key: str | None, form: str) -> None:
+def show(
+    config: str | None,
+    since: str | None,
+    until: str | None,
+    by: str | None,
+    key: str | None,
+    limit: int | None,
+    form: str,
+) -> None:
     """Print the usage of this period. Raises ``ConfigError`` and ``LedgerError``, ready to be read by people."""
     settings = load(config)
     if not settings.ledger.enabled:
@@ -31,7 +39,7 @@ def show(config: str | None, since: str | None, until: str | None, by: str | Non
     began = beginning(by, asked, first, now if last is None else last)
     reader = Reader(settings.ledger)
     try:
-        rows = reader.usage(by, began, last, asked)
+        rows = reader.usage(by, began, last, asked, limit)
     except LedgerError as error:
         raise LedgerError(f"{error}; it is {reader.place}") from None
     if rows is None:

@@ -36,6 +36,10 @@ _FIELDS: Mapping[str, Schema] = {
     "end_date": {**_TIME, "description": "LiteLLM's word for until; a date is the whole of that day."},
     "by": _words(tuple(spend.GROUPINGS)),
     "group_by": {**_words(tuple(spend.GROUPINGS)), "description": "LiteLLM's word for by."},
+    "limit": {
+        **_number(spend.LARGEST_REPORT, spend.LARGEST_REPORT),
+        "description": "The most rows; all others are one more, the last. Days are told all.",
+    },
     "api_key": {
         **_TEXT,
         "description": "A key's hash or alias. A key itself would be found, too, and logged on its way. Who holds a "

@@ -33,10 +33,13 @@ LISTED = 1000
 GROUPINGS = {name: name for name in GROUPS} | {"api_key": "key", "customer": "user"}
 """Ours, and LiteLLM's words for them."""
 
+LARGEST_REPORT = 10_000
+"""Rows of a report; all others are one more."""
+
 AT_ONCE = 2
 """Reads at a time for the holders of keys: others wait for them in line, and nobody else does."""
 
-REPORT_FIELDS = (*SPAN, "by", "group_by", "api_key")
+REPORT_FIELDS = (*SPAN, "by", "group_by", "api_key", "limit")
 LOGS_FIELDS = (
     *SPAN, "api_key", "request_id", "user_id", "team_id", "end_user", "tag", "model", "status", "status_filter",
     "page", "page_size", "sort_by", "sort_order", "summarize",
@@ -58,8 +61,13 @@ class Spend:
         asked = _whose(query, admitted)
         since, until = query.span()
         began = beginning(by, asked, since, time.time() if until is None else until)
-        rows = await self._read(lambda: reader.usage(by, began, until, asked), admitted)
-        await exchange.reply(200, as_json(rows or [], by, began if began != since else None))
+        most = query.number("limit", LARGEST_REPORT, LARGEST_REPORT)
+
+        def report() -> bytes:
+            rows = reader.usage(by, began, until, asked, most)
+            return as_json(rows or [], by, began if began != since else None)
+
+        await exchange.reply(200, await self._read(report, admitted))
 
     async def logs(self, exchange: Exchange, admitted: Admitted) -> None:
         """Single requests, as a list; as a page where one is asked for."""

@@ -15,6 +15,13 @@ FAILED = 400
 """The first status of a request that failed."""
 
 
+RESERVED = "\x01"
+"""What names of ours begin with, and nobody else's can (``sums.text``)."""
+
+OTHERS = f"{RESERVED}(others)"
+"""The name of one row for all that a report has no room for."""
+
+
 class Usage(NamedTuple):
     """What happened to one key, team, … or on one day. Money is pico-USD.
 

@@ -101,7 +101,9 @@ def _add(
     name, label = group
     wanted = select(name.label("group_name"), label.label("group_label"), *amounts).select_from(rows).where(*these)
     if name is not EMPTY:
-        wanted = wanted.group_by(name, *(() if label is EMPTY else (label,)))
+        # Where there is not room for all names, those that matter most come first.
+        most = next(amount for amount in amounts if amount.name in ("tokens_billed", "tokens_saved"))
+        wanted = wanted.group_by(name, *(() if label is EMPTY else (label,))).order_by(most.desc())
     what = [AMOUNTS.index(amount.name) for amount in amounts]
     for row in connection.execute(wanted):
         for found in _names(by, row[0], cut):

@@ -5,22 +5,19 @@ What one key did is in the sums only as a whole: by model, by tag, … its singl
 """
 
 import math
-from collections.abc import Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from cache_proxy.ledger import tables
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.found import Usage, Whose, of_single_rows
-from cache_proxy.ledger.periods import NEVER, Cut, Period, split
-from cache_proxy.ledger.singles import EMPTY, Keys, add_calls, add_requests
+from cache_proxy.ledger.periods import NEVER, Cut, split
+from cache_proxy.ledger.singles import Keys, add_calls, add_requests
 from cache_proxy.ledger.sums import AMOUNTS
-from cache_proxy.ledger.tally import Tally, date_of
+from cache_proxy.ledger.tally import Tally, first
+from cache_proxy.ledger.whole import MONEY, STORY, add_days
 
 _calls, _requests, _days = tables.calls.c, tables.requests.c, tables.days.c
-
-_MONEY = ("tokens_billed", "cost", "cost_unpriced", "tokens_unsettled")
-_STORY = tuple(amount for amount in AMOUNTS if amount not in _MONEY)
 
 
 def usage(
@@ -29,21 +26,28 @@ def usage(
     since: float | None = None,
     until: float | None = None,
     whose: Whose | None = None,
+    most: int | None = None,
 ) -> list[Usage]:
     """What happened from ``since`` until before ``until``, in groups of which each had something happen to it: days in
     their order, others with those first that paid most. ``by`` is one of ``found.GROUPS``, or ``None`` for everything
-    together; ``whose`` is for one key alone. Raises ``LedgerError``.
+    together; ``whose`` is for one key alone. Beyond ``most`` groups all others are one, the last (``found.OTHERS``);
+    days are told all. Raises ``LedgerError``.
     """
-    tally = Tally()
+    limit = None if by in (None, "day") else most
+    tally = Tally(None if limit is None else limit + ROOM)
     with database.reading() as connection:
         keys = None if whose is None else _names_of(connection, whose)
         if of_single_rows(by, whose):
             cut = Cut(1, 0, -math.inf if since is None else since, math.inf if until is None else until)
-            add_requests(connection, by, cut, tally, keys)
             add_calls(connection, by, cut, tally, keys)
+            add_requests(connection, by, cut, tally, keys)
         else:
             _add_sums(connection, by, since, until, tally, keys)
-    return sorted(tally.found(), key=_by_name if by == "day" else _by_spending)
+    return first(sorted(tally.found(), key=_by_name if by == "day" else _by_spending), limit)
+
+
+ROOM = 10_000
+"""So many more names than are told are added up: single rows of a part of a day may change who is among the first."""
 
 
 def _by_name(found: Usage) -> str:
@@ -70,47 +74,17 @@ def _add_sums(
     story = split(since, until, _oldest(connection, _requests.started_at))
     money = split(since, until, _oldest(connection, _calls.sent_at))
     if story[:2] == money[:2]:
-        _add_days(connection, by, story, tally, AMOUNTS, keys)
+        add_days(connection, by, story, tally, AMOUNTS, keys)
     else:
-        _add_days(connection, by, story, tally, _STORY, keys)
-        _add_days(connection, by, money, tally, _MONEY, keys)
-    for cut in story.cuts:
-        add_requests(connection, by, cut, tally, keys)
+        add_days(connection, by, story, tally, STORY, keys)
+        add_days(connection, by, money, tally, MONEY, keys)
     for cut in money.cuts:
         add_calls(connection, by, cut, tally, keys)
+    for cut in story.cuts:
+        add_requests(connection, by, cut, tally, keys)
 
 
 def _oldest(connection: Connection, moment: ColumnElement[float]) -> float:
     """When the oldest single row is from."""
     found = connection.scalar(select(func.min(moment)))
     return NEVER if found is None else found
-
-
-def _add_days(
-    connection: Connection, by: str | None, period: Period, tally: Tally, amounts: Sequence[str], keys: Keys
-) -> None:
-    """These amounts of the whole days, from their sums."""
-    is_whole = by in (None, "day")
-    name: ColumnElement[str] = EMPTY if is_whole else _days.name
-    label: ColumnElement[str] = EMPTY if is_whole else _days.label
-    group = [_days.day] if by == "day" else [] if is_whole else [name, label]
-    wanted = select(
-        name.label("group_name"), label.label("group_label"), func.max(_days.day).label("last_day"),
-        *(func.sum(_days[amount]).label(amount) for amount in amounts),
-    ).where(*_wanted(by, period, keys)).group_by(*group)  # fmt: skip
-    what = [AMOUNTS.index(amount) for amount in amounts]
-    for found, called, day, *sums in connection.execute(wanted):
-        if day is not None:
-            tally.add(date_of(day) if by == "day" else found, what, sums, label=called, day=day)
-
-
-def _wanted(by: str | None, period: Period, keys: Keys) -> Iterator[ColumnElement[bool]]:
-    """The rows of sums that are added up."""
-    if keys is None:
-        yield _days.kind == ("all" if by in (None, "day") else by)
-    else:
-        yield tables.SUMS_OF_KEYS & _days.name.in_(keys)
-    if period.first is not None:
-        yield _days.day >= period.first
-    if period.last is not None:
-        yield _days.day < period.last

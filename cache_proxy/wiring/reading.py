@@ -25,14 +25,19 @@ class Reader:
         self._is_there = False
 
     def usage(
-        self, by: str | None, since: float | None, until: float | None, whose: Whose | None = None
+        self,
+        by: str | None,
+        since: float | None,
+        until: float | None,
+        whose: Whose | None = None,
+        most: int | None = None,
     ) -> list[Usage] | None:
         """See :func:`cache_proxy.ledger.usage.usage`."""
         # Here and below, for it loads the SQL library.
         from cache_proxy.ledger.usage import usage
 
         database = self._written()
-        return None if database is None else usage(database, by, since, until, whose)
+        return None if database is None else usage(database, by, since, until, whose, most)
 
     def logs(self, filters: Filters, offset: int, limit: int, *, newest: bool, counted: bool) -> Page | None:
         """See :func:`cache_proxy.ledger.logs.page`."""
