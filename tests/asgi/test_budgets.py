@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,6 @@ from cache_proxy.ledger.books import SqlLedger
 from cache_proxy.ledger.database import Database
 from cache_proxy.serving import hosted
 from cache_proxy.standin import Delays, Fault, StandIn
-from tests import postgres
 from tests.asgi.test_keys import EMBED, LOCKED, MASTER, bearer, code, embed, generate
 from tests.ledger.fleet import Fleet
 from tests.ledger.money import rows
@@ -36,12 +35,6 @@ ELSEWHERE = {"litellm_settings": {"cache": True, "cache_params": {"type": "local
 async def client(standin: StandIn, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with proxy(standin, tmp_path, LOCKED) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres.running() as server:
-        yield server
 
 
 def tokens(number: int) -> float:
@@ -218,8 +211,8 @@ async def test_the_same_on_two_servers_with_one_file(tmp_path: Path) -> None:
     assert_within(Database.in_folder(tmp_path), standin, statuses, 500)
 
 
-async def test_the_same_on_two_servers_with_one_postgresql(tmp_path: Path, server: Postgres) -> None:
-    standin, url = StandIn(delay=0.01), server.database()
+async def test_the_same_on_two_servers_with_one_postgresql(tmp_path: Path, shared_postgres: Postgres) -> None:
+    standin, url = StandIn(delay=0.01), shared_postgres.database()
     general = {**LOCKED["general_settings"], "database_url": url}
     document = {**ELSEWHERE, "general_settings": general}
     statuses = await hundred(standin, tmp_path, [document, document], 500)

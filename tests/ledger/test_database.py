@@ -17,6 +17,7 @@ from cache_proxy.ledger.migrations import STEPS, migrate, schema
 from cache_proxy.ledger.notes import Ending, Intent
 from cache_proxy.ledger.posting import Batch
 from cache_proxy.ledger.tables import batches, metadata
+from tests import postgres
 from tests.ledger.money import ME, NOON, call, paid, rows, sums
 from tests.postgres import Postgres
 
@@ -194,15 +195,16 @@ def test_a_url_that_can_not_be_read_is_refused() -> None:
         Database.of_postgres("postgresql://host:CANARY/ledger")
 
 
-def test_a_connection_that_broke_is_made_anew(server: Postgres) -> None:
-    made = Database.of_postgres(server.database())
-    made.open()
-    server.stop()
-    with pytest.raises(LedgerError):
-        rows(made, "calls")
-    server.start()
-    assert rows(made, "calls") == []
-    made.close()
+def test_a_connection_that_broke_is_made_anew() -> None:
+    with postgres.running() as server:
+        made = Database.of_postgres(server.database())
+        made.open()
+        server.stop()
+        with pytest.raises(LedgerError):
+            rows(made, "calls")
+        server.start()
+        assert rows(made, "calls") == []
+        made.close()
 
 
 def test_an_old_sqlite_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
