@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
+# The tests start many servers: where the environment forbids bytecode, each of them would compile everything anew.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+test test-slow: export PYTHONPYCACHEPREFIX = $(CURDIR)/$(VENV)/bytecode
+
 .PHONY: help run demo test test-slow check format bench bench-ledger bench-economy bench-economy-litellm bench-kills faults lock clean
 help:
 	@echo "make run       start the server on 127.0.0.1:4000"

@@ -90,9 +90,7 @@ class OwnKey:
 
 
 class Admitted(NamedTuple):
-    """Who was let in. Without a ``key`` everything is allowed, unless it is a guest: the holder of the master key, or
-    whoever comes where nobody is asked for one.
-    """
+    """Who was let in, and what is known of him."""
 
     account: Account
     key: AccessKey | None = None
@@ -100,6 +98,13 @@ class Admitted(NamedTuple):
     """What this caller pays with, if it is not the operator's."""
     guest: bool = False
     """Known by nothing but the own key, which nobody has looked at yet: may ask for what it pays for, and no more."""
+    member: bool = False
+    """Let in by the app, where somebody else holds the master key: may do what the holder of a key may."""
+
+    @property
+    def administers(self) -> bool:
+        """Whether everything is allowed: to the holder of the master key, or whoever comes where there is none."""
+        return self.key is None and not self.guest and not self.member
 
 
 def hashed(key: str) -> str:

@@ -186,14 +186,24 @@ def _loaded(config: str | None) -> Any:
 @click.option("--since", metavar="TIME", help="From when on: 7d, 24h, 30m, 2026-11-01, 2026-11-01T09:30:00Z.")
 @click.option("--until", metavar="TIME", help="Until before when, in the same words. Without: now.")
 @click.option("--by", type=click.Choice(GROUPS), help="A row for each. Without: one row.")
+@click.option("--key", metavar="ALIAS|HASH", help="Of one key alone, by its alias or its hash.")
+@click.option("--limit", type=click.IntRange(min=1), help="The most rows; all others are one more. Without: all.")
 @click.option(
     "--format", "form", default="table", type=click.Choice(["table", "json", "csv"]), help="For people or programs."
 )
-def usage(config: str | None, since: str | None, until: str | None, by: str | None, form: str) -> None:
+def usage(
+    config: str | None,
+    since: str | None,
+    until: str | None,
+    by: str | None,
+    key: str | None,
+    limit: int | None,
+    form: str,
+) -> None:
     """Say what was paid and what was saved. Reads the ledger; servers may be running."""
     from cache_proxy import spending
 
-    spending.show(config, since, until, by, form)
+    spending.show(config, since, until, by, key, limit, form)
 
 
 @main.command()

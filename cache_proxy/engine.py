@@ -4,13 +4,14 @@ It decides nothing itself (``core`` does) and knows neither HTTP nor settings.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from cache_proxy.core import answer, plan
 from cache_proxy.core.asked import Asked, endpoint_of, understand
 from cache_proxy.core.names import Names
 from cache_proxy.core.renderings import Renderings
 from cache_proxy.core.understood import Memory
-from cache_proxy.errand import Errand, Means, Price
+from cache_proxy.errand import Errand, Means, Price, Proof
 from cache_proxy.errors import CacheProxyError, NotCached, UpstreamError
 from cache_proxy.models import Endpoint, Entry, Json, Key, Plan
 from cache_proxy.receipts import Story
@@ -37,18 +38,29 @@ class Engine:
         """
         return understand(endpoint, body, cache_control, self.names, self.means.policy, room)
 
-    async def answer(self, asked: Asked, story: Story, allow: Allow | None = None) -> bytes:
-        """The reply's JSON; the story is told on the way. Raises ``NotCached``, ``UpstreamError``, and what ``allow``
-        raises where something is to be paid for.
+    async def answer(
+        self,
+        asked: Asked,
+        story: Story,
+        allow: Allow | None = None,
+        given: Mapping[Key, Entry] = MappingProxyType({}),
+    ) -> bytes:
+        """The reply's JSON; the story is told on the way. ``given`` are entries that were paid for already. Raises
+        ``NotCached``, ``UpstreamError``, and what ``allow`` raises where something is to be paid for.
         """
-        entries = await self.entries(asked, story, allow)
+        entries = await self.entries(asked, story, allow, given)
         seated = [entries[key] for key in asked.seats]
         usage = plan.usage(seated)
         story.tokens_saved = max(0, usage - story.tokens_billed)
         return answer.write(asked, seated, usage, story.request_id, self._renderings)
 
     async def entries(
-        self, asked: Asked, story: Story, allow: Allow | None = None, *, proof: bool = False
+        self,
+        asked: Asked,
+        story: Story,
+        allow: Allow | None = None,
+        given: Mapping[Key, Entry] = MappingProxyType({}),
+        proof: Proof | None = None,
     ) -> Mapping[Key, Entry]:
         """What is behind the seats of this request. A ``proof`` is about who asks, and not about the items: no expired
         entry stands in for it. Tells and raises the same as :meth:`answer`.
@@ -60,6 +72,8 @@ class Engine:
         with self.means.flights.looking() as look:
             found = await self._look_up(asked)
             planned = plan.plan(asked.seats, found, asked.controls, self.means.clock())
+            if given:
+                planned = plan.with_these(planned, given)
             errand = Errand(self.means, asked, planned, story, proof=proof) if planned.misses else None
             if errand is not None and not asked.controls.only_if_cached:
                 if allow is not None and (price := errand.to_pay(look)).bound:

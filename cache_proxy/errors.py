@@ -121,6 +121,8 @@ class UpstreamError(CacheProxyError):
     tokens_unsettled: int = 0
     tokens: int = 0
     """What the upstream says it billed for an answer that makes no sense."""
+    price: int | None = None
+    """Pico-USD for each of those tokens, ``None`` where it is unknown."""
 
 
 class UpstreamRefused(UpstreamError):

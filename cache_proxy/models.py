@@ -277,5 +277,8 @@ class Deployment:
     """Whether the upstream must show a certificate that can be trusted; or the file of those to trust."""
     takes_keys: bool = False
     """Whether a caller may bring the key that it is paid with."""
+    price: int | None = None
+    """Pico-USD a token, if it is ``priced``: not for what the others of its group cost."""
+    priced: bool = False
     passing: bool = False
     """Made for one caller: what is known of it is forgotten when it has not been used for long."""

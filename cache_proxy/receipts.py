@@ -72,6 +72,8 @@ class Story:
     tokens_billed: int = 0
     tokens_saved: int = 0
     price: int | None = None
+    """Pico-USD that a token costs which is saved."""
+    cost: int | None = 0
     outcome_unknown: int = 0
     tokens_unsettled: int = 0
     key: str | None = None
@@ -81,6 +83,19 @@ class Story:
     def payer(self) -> Payer:
         """This request, as one that pays."""
         return Payer(self.request_id, self.account, self.user or "", self.tags, self.model)
+
+    def pay(self, tokens: int, price: int | None) -> None:
+        """So many tokens were billed, at so many pico-USD each."""
+        self.tokens_billed += tokens
+        if tokens:
+            self.cost = None if price is None or self.cost is None else self.cost + tokens * price
+
+    def add(self, other: "Story") -> None:
+        """What is told there was paid for here as well."""
+        self.tokens_billed += other.tokens_billed
+        self.cost = None if other.cost is None or self.cost is None else self.cost + other.cost
+        self.outcome_unknown += other.outcome_unknown
+        self.tokens_unsettled += other.tokens_unsettled
 
     def end(self, *, status: int, latency: float, bytes_out: int, error: str | None = None) -> Receipt:
         """The receipt."""
@@ -95,7 +110,7 @@ class Story:
             counts=self.counts,
             tokens_billed=self.tokens_billed,
             tokens_saved=self.tokens_saved,
-            cost=_cost(self.tokens_billed, self.price),
+            cost=self.cost,
             saved=_cost(self.tokens_saved, self.price),
             latency=latency,
             bytes_out=bytes_out,

@@ -5,9 +5,10 @@ import time
 import click
 
 from cache_proxy.errors import ConfigError, LedgerError
-from cache_proxy.ledger.found import Usage
+from cache_proxy.ledger.found import Usage, beginning, whose
 from cache_proxy.reporting import moments
 from cache_proxy.reporting import usage as written
+from cache_proxy.reporting.logs import at
 from cache_proxy.settings import load
 from cache_proxy.wiring.reading import Reader
 
@@ -17,7 +18,15 @@ NOWHERE_NARROW = 200
 """Columns where nobody looks at a terminal: a file has room."""
 
 
-def show(config: str | None, since: str | None, until: str | None, by: str | None, form: str) -> None:
+def show(
+    config: str | None,
+    since: str | None,
+    until: str | None,
+    by: str | None,
+    key: str | None,
+    limit: int | None,
+    form: str,
+) -> None:
     """Print the usage of this period. Raises ``ConfigError`` and ``LedgerError``, ready to be read by people."""
     settings = load(config)
     if not settings.ledger.enabled:
@@ -26,14 +35,18 @@ def show(config: str | None, since: str | None, until: str | None, by: str | Non
     first, last = _moment("--since", since, now), _moment("--until", until, now)
     if first is not None and first >= (now if last is None else last):
         raise ConfigError("--since is not before --until")
+    asked = None if key is None else whose(key)
+    began = beginning(by, asked, first, now if last is None else last)
     reader = Reader(settings.ledger)
     try:
-        rows = reader.usage(by, first, last)
+        rows = reader.usage(by, began, last, asked, limit)
     except LedgerError as error:
         raise LedgerError(f"{error}; it is {reader.place}") from None
     if rows is None:
         click.echo(f"Nothing has been written yet: there is no ledger in {reader.place}.", err=True)
-    _print(rows or [], by, form)
+    if began != first and began is not None:
+        click.echo(f"Since {at(began)}: give --since for more, or leave out --by.", err=True)
+    _print(rows or [], by, form, began if began != first else None)
 
 
 def _moment(option: str, text: str | None, now: float) -> float | None:
@@ -43,9 +56,9 @@ def _moment(option: str, text: str | None, now: float) -> float | None:
         raise ConfigError(f"{option} {error}") from None
 
 
-def _print(rows: list[Usage], by: str | None, form: str) -> None:
+def _print(rows: list[Usage], by: str | None, form: str, since: float | None) -> None:
     if form == "json":
-        click.echo(written.as_json(rows, by))
+        click.echo(written.as_json(rows, by, since))
     elif form == "csv":
         click.echo(written.as_csv(rows, by), nl=False)
     else:

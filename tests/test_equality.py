@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -160,7 +160,7 @@ def differs(answer: httpx.Response, expected: httpx.Response) -> str | None:
     """What is wrong with an answer through the proxy, or ``None``."""
     told = f"{answer.status_code} for {expected.status_code}"
     if expected.status_code == 200 == answer.status_code:
-        return None if substance(answer) == substance(expected) else "another answer"
+        return None if is_same(answer, expected) else "another answer"
     if answer.status_code == 504 and "only-if-cached" in answer.request.headers.get("cache-control", ""):
         return None if answer.json()["error"]["code"] == "not_cached" else told
     if 200 in (answer.status_code, expected.status_code):
@@ -173,6 +173,17 @@ def differs(answer: httpx.Response, expected: httpx.Response) -> str | None:
 def is_ours(answer: httpx.Response) -> bool:
     """Whether the proxy itself refused, before the upstream saw anything."""
     return bool(answer.json().get("error", {}).get("type") == "invalid_request_error")
+
+
+_USAGE = re.compile(rb'"usage":\{[^{}]*\}')
+"""It is in no text: there its quotes would be escaped."""
+
+
+def is_same(answer: httpx.Response, expected: httpx.Response) -> bool:
+    """Whether these say the same, but for what may differ."""
+    # Large ones are vectors, whose numbers take long to be read one by one; and nearly all are the same to the byte.
+    bare = [_USAGE.sub(b"", each.content, count=1) for each in (answer, expected)]
+    return bare[0] == bare[1] or substance(answer) == substance(expected)
 
 
 def substance(answer: httpx.Response) -> Any:
@@ -228,17 +239,22 @@ async def all_at_once(steps: Sequence[Step], store: str, form: str, backwards: b
     return pair.totals
 
 
+PARTS = 4
+"""A long run is one of several, so that they may run beside each other."""
+
 Run = Callable[[Sequence[Step], str, str, bool], Coroutine[None, None, Totals]]
 
 
-def generated(run: Run, path: str, model: str, examples: int) -> Totals:
-    """Run so many sequences round this model, each with a store and a form of numbers of its own. Always the same."""
+def generated(run: Run, path: str, model: str, examples: int, part: int = 0) -> Totals:
+    """Run so many sequences round this model, each with a store and a form of numbers of its own. Always the same, and
+    others for another part.
+    """
     total = Totals()
 
+    @seed(part)
     @given(sequences(path, model), st.sampled_from(list(STORES)), st.sampled_from(list(FORMS)), st.booleans())
     @settings(
         max_examples=examples,
-        derandomize=True,
         database=None,
         deadline=None,
         print_blob=True,
@@ -267,9 +283,14 @@ def test_requests_fired_all_at_once_are_answered_as_without_the_proxy(path: str,
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("run", "examples", "least"), [(one_after_the_other, 58, 20_000), (all_at_once, 20, 5_000)])
-def test_twenty_thousand_requests_are_answered_as_without_the_proxy(run: Run, examples: int, least: int) -> None:
-    total = sum((generated(run, path, model, examples) for path, model in MODELS), Totals())
+@pytest.mark.parametrize("part", range(1, PARTS + 1))
+@pytest.mark.parametrize(
+    ("run", "examples", "least"), [(one_after_the_other, 15, 20_000 / PARTS), (all_at_once, 5, 5_000 / PARTS)]
+)
+def test_twenty_thousand_requests_are_answered_as_without_the_proxy(
+    run: Run, examples: int, least: float, part: int
+) -> None:
+    total = sum((generated(run, path, model, examples, part) for path, model in MODELS), Totals())
     print(total)
     assert total.requests >= least
     assert total.answers > total.requests / 2

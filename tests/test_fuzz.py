@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -213,17 +214,17 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_never_taken_for_a_request(name: str) -> None:
+def test_a_bomb_is_never_taken_for_a_request(tmp_path: Path, name: str) -> None:
     async def status() -> int:
-        answer = await call(_server(), path="/v1/embeddings", chunks=[BODIES[name]])
+        answer = await call(_server(tmp_path), path="/v1/embeddings", chunks=[BODIES[name]])
         assert answer is not None
         return answer.status
 
     assert 400 <= asyncio.run(status()) < 500
 
 
-def _server() -> ASGIApp:
-    wired = Wired(settings_for(Path("/nowhere"), {"litellm_settings": {"cache": False}}), connect=connect_to(StandIn()))
+def _server(folder: Path) -> ASGIApp:
+    wired = Wired(settings_for(folder, {"litellm_settings": {"cache": False}}), connect=connect_to(StandIn()))
     return CacheProxyMiddleware(Nothing(routes(wired)), wired=wired, auth="loopback")
 
 
@@ -473,9 +474,9 @@ ASKED: tuple[Request, ...] = (
 @reproducible(500)
 @example({"data": [{"index": 0, "embedding": [1e308]}, {"index": 1, "embedding": [1]}]}, ASKED[0])
 @example({"data": [{"index": 0, "embedding": [1]}, {"index": 1, "embedding": [[1]]}]}, ASKED[0])
-def test_any_answer_of_the_upstream_is_passed_on_or_is_a_502(answer: Any, request: Request) -> None:
+def test_any_answer_of_the_upstream_is_passed_on_or_is_a_502(tmp_path: Path, answer: Any, request: Request) -> None:
     async def asked() -> list[Answer | None]:
-        wired = Wired(_in_memory(), connect=connect_to(Parrot(orjson.dumps(answer))))
+        wired = Wired(_in_memory(tmp_path), connect=connect_to(Parrot(orjson.dumps(answer))))
         app = CacheProxyMiddleware(Nothing(routes(wired)), wired=wired, auth="open")
         answers = [await call(app, path=request.path, chunks=[request.body]) for _ in range(2)]
         await wired.close()
@@ -492,9 +493,11 @@ def test_any_answer_of_the_upstream_is_passed_on_or_is_a_502(answer: Any, reques
         assert _substance(second) == _substance(first)
 
 
-def _in_memory() -> Settings:
+@cache
+def _in_memory(folder: Path) -> Settings:
+    """All but the ledger, which is in this folder."""
     params = {"cache": True, "cache_params": {"type": "local"}, "num_retries": 0}
-    return settings_for(Path("/nowhere"), {"litellm_settings": params})
+    return settings_for(folder, {"litellm_settings": params})
 
 
 def _substance(answer: Answer) -> Any:

@@ -227,13 +227,15 @@ async def _ledger_place(folder: Path) -> None:
 
 
 async def _ledger_failure(folder: Path) -> None:
-    blocked = folder / "file"
-    blocked.touch()
     told = {}
     for choice in ("refuse", "continue"):
+        blocked = folder / choice
+        blocked.touch()
         own = {"ledger_dir": str(blocked), "ledger_failure": choice}
-        answer = await asked(folder, {"cache_proxy_settings": own}, {"model": V3, "input": choice})
-        told[choice] = answer.status_code
+        async with proxy(StandIn(), folder, {"cache_proxy_settings": own}) as client:
+            answer = await client.post("/embeddings", json={"model": V3, "input": choice})
+            told[choice] = answer.status_code
+            blocked.unlink()  # the end waits for what can not be written
     assert told == {"refuse": 503, "continue": 200}
 
 

@@ -104,7 +104,7 @@ class Gate:
             return False
         digest = _digest(key)
         known = hmac.compare_digest(digest, self._digest) or digest.hex() in self._configured
-        return known or key.startswith(PREFIX.encode())
+        return known or key.lower().startswith(PREFIX.encode())
 
     async def _admit(self, exchange: Exchange, given: bytes | None) -> Admitted:
         if self._digest is not None and given is not None:
@@ -112,7 +112,8 @@ class Gate:
             if by_key is not None:
                 return by_key
         if callable(self._auth):
-            return Admitted(Account(await self._ask(self._auth, exchange)))
+            # Where there is a master key, only its holder administers.
+            return Admitted(Account(await self._ask(self._auth, exchange)), member=self._digest is not None)
         if self._digest is None and self._auth == "loopback":
             check_local(exchange)
             return Admitted(Account(LOCAL))
@@ -125,12 +126,8 @@ class Gate:
             return Admitted(Account(MASTER, master.hex()))
         if self._find_key is None:
             return None
-        try:
-            key = await self._find_key(digest.hex())
-        except LedgerError:
-            raise _nobody_can_tell() from None
-        # One that is unknown, blocked or expired is told the same.
-        return Admitted(key.account, key) if key is not None and key.is_good(time.time()) else None
+        key = await _find_good(self._find_key, digest.hex())
+        return None if key is None else Admitted(key.account, key)
 
     async def _ask(self, auth: Callable[[Scope], Any], exchange: Exchange) -> str:
         try:
@@ -156,6 +153,27 @@ class Gate:
                 "auth returned %s, which lets nobody in: it must return True or the caller's name",
                 type(verdict).__name__,
             )
+
+
+async def readmit(admitted: Admitted, find_key: FindKey) -> Admitted:
+    """The same, as things stand now: time has passed since, and a key may have been changed or taken back. Raises
+    ``HTTPError``.
+    """
+    if admitted.key is None:
+        return admitted
+    key = await _find_good(find_key, admitted.key.hash)
+    if key is None:
+        raise credentials.unauthorized()
+    return admitted._replace(account=key.account, key=key)
+
+
+async def _find_good(find_key: FindKey, hash_: str) -> AccessKey | None:
+    """The key of this hash, if it lets anybody in: one that is unknown, blocked or expired is told the same."""
+    try:
+        key = await find_key(hash_)
+    except LedgerError:
+        raise _nobody_can_tell() from None
+    return key if key is not None and key.is_good(time.time()) else None
 
 
 def _digest(secret: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """The keys that a request shows: one of ours, and where callers may pay for themselves, one of the upstream's."""
 
+import re
 from hashlib import sha256
 from typing import Final
 
@@ -14,7 +15,7 @@ OURS = (b"x-litellm-api-key", b"x-api-key", b"api-key")
 # Where callers bring no keys of their own.
 _ANY = (OURS[0], AUTHORIZATION, *OURS[1:])
 _BEARER = "bearer "
-_LONGEST = 512
+_TOKEN = re.compile(r"[A-Za-z0-9_.\-]{1,512}")
 
 
 def any_key(exchange: Exchange) -> bytes | None:
@@ -34,9 +35,11 @@ def bearer(exchange: Exchange) -> bytes | None:
 
 
 def own_key(key: bytes) -> OwnKey:
-    """A key that is meant for the upstream. Raises ``HTTPError`` 401 for what can not be one."""
+    """A key that is meant for the upstream. Raises ``HTTPError`` 401 for what can not be one: quotes and the like come
+    from a slip of the pen, and what is between them may be a key of ours.
+    """
     text = key.decode("latin-1")
-    if not (text.isascii() and text.isprintable() and " " not in text and len(text) <= _LONGEST):
+    if not _TOKEN.fullmatch(text):
         raise unauthorized()
     return OwnKey(text, sha256(key).hexdigest())
 

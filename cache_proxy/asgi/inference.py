@@ -7,6 +7,7 @@ from itertools import islice
 
 from cache_proxy.access import Admitted
 from cache_proxy.asgi import rights, told
+from cache_proxy.asgi.auth import readmit
 from cache_proxy.asgi.errors import ErrorReply, reply_to, unexpected
 from cache_proxy.asgi.exchange import ClientGoneError, Exchange
 from cache_proxy.calls import Account
@@ -16,11 +17,15 @@ from cache_proxy.core.wire.fields import parse_body
 from cache_proxy.engine import Engine
 from cache_proxy.errors import BudgetExceeded, CacheProxyError
 from cache_proxy.models import Endpoint, Json
+from cache_proxy.own_keys import TAG as PROOF_TAG
 from cache_proxy.receipts import Story
 from cache_proxy.wiring import Wired
 
 CLIENT_GONE = 499
 """nginx's status for a client that left before it was answered; it stands in the log only."""
+
+LOOK_AGAIN_AFTER = 0.5
+"""Seconds that a body may take before it is asked anew whether its sender may come in: keys are taken back."""
 
 _LONGEST_NOTE = 128
 _MOST_TAGS = 32
@@ -47,7 +52,7 @@ class Inference:
         began = time.perf_counter()
         story = Story(exchange.request_id, self._endpoint.value, admitted.account, time.time())
         try:
-            body = await self._answer(exchange, story, admitted)
+            body = await self._answer(exchange, story, admitted, began)
         except ClientGoneError:
             self._record_gone(story, began)
             return
@@ -65,11 +70,14 @@ class Inference:
         await self._wired.record(receipt)
         await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.account)))
 
-    async def _answer(self, exchange: Exchange, story: Story, admitted: Admitted) -> bytes:
+    async def _answer(self, exchange: Exchange, story: Story, admitted: Admitted, began: float) -> bytes:
         tags = exchange.header(b"x-litellm-tags")
         if tags:
             story.tags = _listed(tags)
         raw = await exchange.body(self._body_limit)
+        if admitted.key is not None and time.perf_counter() - began > LOOK_AGAIN_AFTER:
+            admitted = await readmit(admitted, self._wired.find_key)
+            story.account = admitted.account
         engine = self._wired.running or await self._wired.open()
         limits = None
         if admitted.key is not None:
@@ -149,4 +157,4 @@ def _listed(header: str) -> tuple[str, ...]:
 
 def _few(tags: Iterable[str]) -> tuple[str, ...]:
     """Each once, and no more than a person would read: every tag is a row of sums in the ledger."""
-    return tuple(islice(dict.fromkeys(tag[:_LONGEST_NOTE] for tag in tags), _MOST_TAGS))
+    return tuple(islice(dict.fromkeys(tag[:_LONGEST_NOTE] for tag in tags if tag != PROOF_TAG), _MOST_TAGS))

@@ -21,7 +21,7 @@ from cache_proxy.asgi.keys import KeyRoutes
 from cache_proxy.asgi.lifespan import Lifespan
 from cache_proxy.asgi.operations import Operations
 from cache_proxy.asgi.refused import Refused
-from cache_proxy.asgi.rights import Handler, for_master, for_members
+from cache_proxy.asgi.rights import Handler, for_holders, for_master, for_members
 from cache_proxy.asgi.spend import Spend
 from cache_proxy.calls import Account
 from cache_proxy.errors import CacheProxyError, ConfigError
@@ -52,11 +52,14 @@ GETS: Mapping[str, tuple[str, ...]] = {
 OPEN_TO_ALL = frozenset(LIVENESS + READINESS)
 """Probes come without keys, and learn nothing but that the process is there."""
 
-FOR_KEYS = frozenset({"embeddings", "rerank", "models", "liveness", "readiness", "key_info"})
-"""What the holder of a key may do; everything else is the master's."""
-
 FOR_GUESTS = frozenset({"embeddings", "rerank", "liveness", "readiness"})
 """What those may do of whom nothing is known but a key of the upstream's."""
+
+FOR_MEMBERS = FOR_GUESTS | {"models"}
+"""What those may do whom the app lets in, where there is a master key."""
+
+FOR_KEYS = FOR_MEMBERS | {"key_info", "spend_report", "spend_logs", "spend_logs_v2"}
+"""What the holder of a key may do; everything else is the master's."""
 
 BESIDE_THE_APP = "/cache-proxy"
 """Where our other routes are when /embeddings and /rerank are the app's: /health and /v1/models are the app's too."""
@@ -248,7 +251,9 @@ def routes(wired: Wired, prefix: str = "", beside: str = "") -> Mapping[tuple[st
 def _for_whom(name: str) -> Callable[[Handler], Handler]:
     if name in FOR_GUESTS:
         return lambda handler: handler
-    return for_members if name in FOR_KEYS else for_master
+    if name in FOR_MEMBERS:
+        return for_members
+    return for_holders if name in FOR_KEYS else for_master
 
 
 def taken(beside: str) -> Iterator[tuple[str, str, str]]:

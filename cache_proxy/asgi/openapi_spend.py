@@ -36,9 +36,14 @@ _FIELDS: Mapping[str, Schema] = {
     "end_date": {**_TIME, "description": "LiteLLM's word for until; a date is the whole of that day."},
     "by": _words(tuple(spend.GROUPINGS)),
     "group_by": {**_words(tuple(spend.GROUPINGS)), "description": "LiteLLM's word for by."},
+    "limit": {
+        **_number(spend.LARGEST_REPORT, spend.LARGEST_REPORT),
+        "description": "The most rows; all others are one more, the last. Days are told all.",
+    },
     "api_key": {
         **_TEXT,
-        "description": "A key's hash or alias. A key itself would be found, too, and logged on its way.",
+        "description": "A key's hash or alias. A key itself would be found, too, and logged on its way. Who holds a "
+        "key sees his own in any case.",
     },
     "request_id": _TEXT,
     "user_id": {**_TEXT, "description": "Whose key it is."},
@@ -90,7 +95,8 @@ _REPORT = {
                 fields(Usage("", ""), None),
                 dict.fromkeys(("key_hash", *GROUPS), _TEXT),
             ),
-        }
+        },
+        "since": {**_TEXT, "description": "From when on, where nobody said so and it is not from the beginning."},
     },
     "required": ["rows"],
 }
@@ -115,11 +121,15 @@ _PAGED: Schema = {
 SCHEMAS: Mapping[str, Schema] = {"SpendReport": _REPORT, "SpendLog": _ROW, "SpendLogs": _PAGED}
 
 ROUTES: Mapping[str, tuple[str, str | Schema, Sequence[str]]] = {
-    "/spend/report": ("What was paid and saved.", "SpendReport", spend.REPORT_FIELDS),
+    "/spend/report": (
+        "What was paid and saved; for the holder of a key, with his own.",
+        "SpendReport",
+        spend.REPORT_FIELDS,
+    ),
     "/spend/logs": (
-        "Single requests: a list, or where page or page_size is sent a page.",
+        "Single requests (the holder of a key sees his own): a list, or where page or page_size is sent a page.",
         {"anyOf": [_ROWS, {"$ref": "#/components/schemas/SpendLogs"}]},
         spend.LOGS_FIELDS,
     ),
-    "/spend/logs/v2": ("Single requests, paged.", "SpendLogs", spend.LOGS_FIELDS),
+    "/spend/logs/v2": ("Single requests, paged; the holder of a key sees his own.", "SpendLogs", spend.LOGS_FIELDS),
 }

@@ -8,6 +8,7 @@ from cache_proxy.asgi import credentials
 from cache_proxy.asgi.errors import HTTPError
 from cache_proxy.asgi.exchange import Exchange
 from cache_proxy.core.asked import Asked
+from cache_proxy.core.names import Target
 from cache_proxy.core.own_key import takes_keys
 from cache_proxy.core.understood import Understood
 from cache_proxy.engine import Allow
@@ -20,22 +21,24 @@ Handler = Callable[[Exchange, Admitted], Awaitable[None]]
 
 def for_members(handler: Handler) -> Handler:
     """The same, but not for guests."""
+    return _only(handler, lambda _: True)
 
-    async def handle(exchange: Exchange, admitted: Admitted) -> None:
-        if admitted.guest:
-            raise credentials.unauthorized()
-        await handler(exchange, admitted)
 
-    return handle
+def for_holders(handler: Handler) -> Handler:
+    """The same, but only for who has a key of ours, where there are any."""
+    return _only(handler, lambda admitted: admitted.administers or admitted.key is not None)
 
 
 def for_master(handler: Handler) -> Handler:
-    """The same, but neither for guests nor for the holders of keys."""
+    """The same, but only for the holder of the master key, where there is one."""
+    return _only(handler, lambda admitted: admitted.administers)
 
+
+def _only(handler: Handler, may: Callable[[Admitted], bool]) -> Handler:
     async def handle(exchange: Exchange, admitted: Admitted) -> None:
         if admitted.guest:
             raise credentials.unauthorized()
-        if admitted.key is not None:
+        if not may(admitted):
             raise forbidden("This route is for the master_key only.", "master_key_required")
         await handler(exchange, admitted)
 
@@ -89,12 +92,18 @@ def spending(admitted: Admitted, limits: KeyLimits | None) -> Allow | None:
 
     async def allow(asked: Asked, price: Price) -> None:
         if key.max_budget is not None:
-            _check_budget(key, asked.target.spec.price, price.bound, limits)
+            _check_budget(key, _least(asked.target), price.bound, limits)
         wait = await limits.tokens(key, price.estimate)
         if wait > 0:
             raise _too_many("tpm_limit", wait)
 
     return allow
+
+
+def _least(target: Target) -> int | None:
+    """What a token costs at least, in pico-USD; ``None`` where nobody knows what it costs anywhere."""
+    known = [one.price if one.priced else target.spec.price for one in target.deployments]
+    return min((price for price in known if price is not None), default=None)
 
 
 def _check_budget(key: AccessKey, price: int | None, tokens: int, limits: KeyLimits) -> None:

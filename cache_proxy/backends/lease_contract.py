@@ -1,8 +1,8 @@
 """The leases of a store (see ``base``), as tests. Imported by tests only, as ``contract`` is.
 
-Give the suite the fixture ``store`` of ``contract.StoreContract``: an open, empty store, here with leases.
-Where several processes may share a store, override the fixture ``beside``: another open store at the same place, as
-another process has it.
+Give the suite the fixture ``store`` of ``contract.StoreContract``: an open, empty store, here with leases; and
+``word_seconds``: for how long these tell a word. Where several processes may share a store, override the fixture
+``beside``: another open store at the same place, as another process has it.
 """
 # ruff: noqa: RUF012, S101, S311
 
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Set
 
 import pytest
 
-from cache_proxy.backends.base import WORD_SECONDS, WORDS_MOST, Backend, Key, Leases, Owner, Turn
+from cache_proxy.backends.base import WORDS_MOST, Backend, Key, Leases, Owner, Turn
 from cache_proxy.backends.contract import MANY, A, B, C, odd_keys
 from cache_proxy.errors import StoreError
 
@@ -211,14 +211,14 @@ class LeasesContract(SecondContract):
         await leases.release({A: OURS}, word)
         assert await take(leases, A, THEIRS, waited_for=OURS) == Turn(mine=False, word=word)
 
-    async def test_a_word_is_told_for_its_time(self, leases: Leases, others: Leases) -> None:
+    async def test_a_word_is_told_for_its_time(self, leases: Leases, others: Leases, word_seconds: float) -> None:
         await leases.acquire({A: NOBODY, B: NOBODY}, OURS, LONG)
         left_at = time.monotonic()
         await leases.release({B: OURS}, b"429")
         await take(leases, B, THEIRS)
         await leases.release({A: OURS}, b"429")
         await until(lambda: is_mine(others, A, THEIRS, waited_for=OURS), "the end of a word")
-        assert time.monotonic() - left_at > 0.8 * WORD_SECONDS
+        assert time.monotonic() - left_at > 0.8 * word_seconds
         assert (await take(others, B, b"late", waited_for=OURS)).owner == THEIRS, "nor longer under another's lease"
 
     # Beside the values ------------------------------------------------------------------------------------------------

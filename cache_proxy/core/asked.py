@@ -38,8 +38,8 @@ def understand(
     """What this request asks for. ``room`` is the namespace of the caller's key; the one that a request names is within
     that. Raises ``RequestError``.
     """
-    name = fields.model_name(body)
     fields.refuse_secrets(body)
+    name = fields.model_name(body)
     controls = wire_controls.read(body, cache_control, default_off=policy.default_off)
     target = names.resolve(name)
     if target.dropped:

@@ -1,9 +1,9 @@
 """A key of the upstream's own that a caller brings along: what it pays for, and how it is proved to be good.
 
 A hit costs the upstream nothing, so that nobody would notice a key that is made up. Before such a caller is given
-anything that he does not pay for himself, the upstream must have accepted the key within the last minutes. The proof is
-a call with the shortest item of the request. That it went well is kept like any answer: under a key of its own, in the
-store that all share, for as long as it counts.
+anything, the upstream must have accepted the key within the last minutes. The proof is a call with the shortest item of
+the request. That it went well is kept like any answer: under a key of its own, in the store that all share, for as long
+as it counts.
 """
 
 from dataclasses import replace
@@ -36,7 +36,8 @@ def paid_with(asked: Asked, secret: str) -> Asked:
 
 def proof(asked: Asked, key_hash: str) -> Asked:
     """What is to be asked in order to know that the key with this hash, which pays for this request, is good."""
-    controls = Controls(store=asked.controls.store, ttl=WINDOW, only_if_cached=asked.controls.only_if_cached)
+    # What the request says about its answer is not about the proof.
+    controls = Controls(ttl=WINDOW, only_if_cached=asked.controls.only_if_cached)
     places = sorted(deployment.base_url for deployment in asked.target.deployments)
     ask = asked.ask._replace(items=(asked.ask.items[shortest(asked)],))
     return asked._replace(ask=ask, controls=controls, seats=(keys.proof(places, key_hash),))

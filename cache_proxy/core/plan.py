@@ -28,6 +28,12 @@ def plan(seats: tuple[Key, ...], found: Mapping[Key, Entry], controls: Controls,
     return Plan(seats, hits, tuple(misses))
 
 
+def with_these(plan: Plan, entries: Mapping[Key, Entry]) -> Plan:
+    """The same decision with these entries at hand, which are good whatever their age."""
+    misses = tuple(key for key in plan.misses if key not in entries)
+    return plan._replace(hits={**plan.hits, **entries}, misses=misses)
+
+
 def is_fresh(entry: Entry, controls: Controls, now: float) -> bool:
     """Whether this entry may answer. An entry from the future (a clock was set back) has age zero."""
     if entry.expires_at is not None and now >= entry.expires_at:
@@ -135,7 +141,7 @@ def _count_whole(plan: Plan, items: int, joined: bool) -> Counts:
 @lru_cache(maxsize=4096)
 def cache_status(counts: Counts, controls: Controls, *, stored: bool) -> str:
     """The ``Cache-Status`` of a request (RFC 9211 section 2)."""
-    if counts.hits == counts.items:
+    if counts.hits == counts.items and controls.read:
         told = "hit"
     elif not controls.read:
         told = "fwd=bypass"

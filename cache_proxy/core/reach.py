@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from cache_proxy.models import Deployment
+from cache_proxy.models import Deployment, Failure
 
 
 def remade(deployment: Deployment, **changes: Any) -> Deployment:
@@ -19,10 +19,20 @@ def remade(deployment: Deployment, **changes: Any) -> Deployment:
 
 
 def with_key(deployment: Deployment, key: str) -> Deployment:
-    """The same deployment, paid for with this key."""
-    # What the operator wrote into a header would stand in for the key.
-    headers = {name: value for name, value in deployment.headers.items() if name.lower() != "authorization"}
-    return remade(deployment, api_key=key, headers=headers)
+    """The same deployment, paid for with a caller's key. ``rpm`` and ``tpm`` are the operator's account's; what may be
+    under way at a time holds for all such callers together.
+    """
+    made = remade(
+        deployment,
+        api_key=key,
+        # Any of the operator's may be what a gateway lets in by.
+        headers={},
+        rpm=None,
+        tpm=None,
+        # Whose account is used up hears it at once: others may wait for what he leads.
+        retries_after={**deployment.retries_after, Failure.RATE_LIMIT: 0},
+    )
+    return replace(made, account=f"{deployment.account or deployment.id}@own")
 
 
 def _account(deployment: Deployment, key: str | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from cache_proxy.models import PICO, Item, Kind
+from cache_proxy.models import PICO, Item, Json, Kind
 
 IMAGE_ESTIMATE = 4000
 """About what a picture cost on CLIP in 2024 and 2025; only used to share out a total that is known."""
@@ -12,8 +12,10 @@ TEXT_EXTRA = 32
 """Tokens of a text that are not in it: marks, a task's words, the fixed length of a ColBERT query."""
 
 CONTEXT = 32768
-"""The most tokens that any model of the catalog which takes pictures reads as one input: one picture, page, sound, film
-or mixture of them can not cost more."""
+"""The most tokens that any model of the catalog which takes pictures reads as one input: one picture, page, sound or
+film can not cost more. Whether a mixture of them can, nobody has measured, so its parts are added up."""
+
+_MEDIA = frozenset({"image", "audio", "video"})
 
 PDF_PAGES = 100
 """As many pages as a PDF may be taken to have; the longest that was seen had 41."""
@@ -42,8 +44,26 @@ def bound(item: Item) -> int:
         return len(item.wire) + TEXT_EXTRA
     if item.kind is Kind.PDF:
         return PDF_PAGES * CONTEXT
-    # What has a form that nobody here knows may hold texts.
-    return CONTEXT + (len(item.content) if item.kind is Kind.OTHER else 0)
+    if item.kind is Kind.FUSED:
+        return _most(item.wire, "")
+    if item.kind is Kind.OTHER:
+        # Nobody here knows its form.
+        return max(CONTEXT + len(item.content), _most(item.wire, ""))
+    return CONTEXT
+
+
+def _most(value: Json, field: str) -> int:
+    """The most that the parts of such a value can cost together; ``field`` is where it stands."""
+    if isinstance(value, dict):
+        return sum(_most(part, name) for name, part in value.items())
+    if isinstance(value, list):
+        return sum(_most(part, field) for part in value)
+    if not isinstance(value, str) or field == "text":
+        return len(str(value).encode()) + TEXT_EXTRA
+    if field in _MEDIA:
+        return CONTEXT
+    # A text, or something to be looked at.
+    return PDF_PAGES * CONTEXT if field == "pdf" else CONTEXT + len(value.encode())
 
 
 def split(total: int, weights: Sequence[int], bounds: Sequence[int] | None = None) -> list[int]:

@@ -5,7 +5,8 @@ among themselves, ``calls`` the upstream calls, ``shelf`` the store seen as entr
 are in ``docs/decisions/0015-leases-and-flights.md``.
 """
 
+from cache_proxy.errand.calls import Proof
 from cache_proxy.errand.errand import Errand, Price
 from cache_proxy.errand.means import Means, Sharing
 
-__all__ = ["Errand", "Means", "Price", "Sharing"]
+__all__ = ["Errand", "Means", "Price", "Proof", "Sharing"]

@@ -1,8 +1,8 @@
 """Upstream calls: for the parcels of one lane, whoever sent them. Send, read, store, land, take failures apart."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, compress
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from cache_proxy.errand import words
 from cache_proxy.errand.claims import Claims, Held
 from cache_proxy.errand.shelf import Shelf
 from cache_proxy.errors import BeyondBudget, UpstreamError, UpstreamNonsense, UpstreamRefused
-from cache_proxy.models import Entry, Item, Key, Policy, Reply
+from cache_proxy.models import Entry, Item, Key, Policy, Reply, Text
 from cache_proxy.upstream.books import Load
 from cache_proxy.upstream.flights import Bill, Caller, Fallen, Flight, Flights, Landed
 from cache_proxy.upstream.lanes import Lanes, Sent
@@ -30,6 +30,15 @@ BLAMES_ITEMS = frozenset({400, 413, 422})
 STORE_PATIENCE = 0.25
 """Seconds a reply waits for its own values to be stored. A store that takes longer is written behind it, and for one
 that is known to ail nobody waits."""
+
+
+class Proof(NamedTuple):
+    """A parcel that is about the caller's key: that it came home is kept under the parcel's own key, and nothing else.
+    What it brought is the answer for ``key``, where there is one, and kept there for ``ttl`` seconds (0: not at all).
+    """
+
+    key: Key | None
+    ttl: float | None
 
 
 class Parcel(NamedTuple):
@@ -46,6 +55,7 @@ class Parcel(NamedTuple):
     """Who pays for it."""
     owner: Owner = b""
     """Whose lease it travels under; empty if it has none."""
+    proof: Proof | None = None
 
     @property
     def key(self) -> Key:
@@ -77,6 +87,8 @@ class Doubts(NamedTuple):
 
 
 NONE = Doubts()
+
+NOTHING = Text(b"null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +146,11 @@ class Calls:
         sent = await self.lanes.send(asked.target.deployments, _load(parcels, items))
         reply = await self._read(sent, parcels, items)
         entries = _entries(parcels, reply, items, self.clock())
-        bill = Bill(_keys(parcels), parcels[0].flight.leader, _shares(parcels, entries, reply.tokens))
+        bill = Bill(_keys(parcels), parcels[0].flight.leader, _shares(parcels, entries, reply.tokens), sent.call.price)
         bill.unknown, bill.unsettled = sent.unknown + doubts.calls, sent.tokens_unsettled + doubts.tokens
-        writes = self._write(parcels, entries)
+        writes, all_writes = self._write(parcels, entries)
         await self._settle(sent, bill.shares, estimated=not reply.counted)
-        await self._wait_a_little(set(filter(None, writes)))
+        await self._wait_a_little(all_writes)
         bill.stored = frozenset(
             parcel.flight.leader
             for parcel, write in zip(parcels, writes, strict=True)
@@ -177,7 +189,7 @@ class Calls:
             reply: Reply = wire.read_reply(sent.answer, asked.ask, items)
             wire.check(reply, asked.ask, asked.target.spec)
         except UpstreamNonsense as error:
-            error.tokens = billed(sent.answer)
+            error.tokens, error.price = billed(sent.answer), sent.call.price
             error.unknown_calls = sent.unknown + (not error.tokens)
             error.tokens_unsettled = sent.tokens_unsettled + (0 if error.tokens else sent.call.tokens_bound)
             if error.tokens:
@@ -187,20 +199,38 @@ class Calls:
             raise
         return reply
 
-    def _write(self, parcels: Sequence[Parcel], entries: Sequence[Entry]) -> "list[asyncio.Task[bool] | None]":
-        """Begin to store what may be stored, each for as long as it may. For each parcel the task that stores it."""
+    def _write(
+        self, parcels: Sequence[Parcel], entries: Sequence[Entry]
+    ) -> "tuple[list[asyncio.Task[bool] | None], set[asyncio.Task[bool]]]":
+        """Begin to store what may be stored, each for as long as it may. For each parcel the task that stores it, and
+        all there are.
+        """
         groups: dict[float | None, dict[Key, Entry]] = {}
         may = [parcel.ttl != 0 and not self.flights.is_purged(parcel.key, parcel.since) for parcel in parcels]
         for parcel, entry in compress(zip(parcels, entries, strict=True), may):
-            groups.setdefault(parcel.ttl, {})[parcel.key] = entry
+            for ttl, key, kept in self._to_keep(parcel, entry):
+                groups.setdefault(ttl, {})[key] = kept
         tasks = {ttl: self.shelf.write(group, store_ttl(ttl, self.policy)) for ttl, group in groups.items()}
-        return [tasks[parcel.ttl] if stored else None for parcel, stored in zip(parcels, may, strict=True)]
+        stored = [tasks[parcel.ttl] if each else None for parcel, each in zip(parcels, may, strict=True)]
+        return stored, set(tasks.values())
+
+    def _to_keep(self, parcel: Parcel, entry: Entry) -> Iterator[tuple[float | None, Key, Entry]]:
+        """What is kept of this, where and for how long."""
+        proof = parcel.proof
+        if proof is None:
+            yield parcel.ttl, parcel.key, entry
+            return
+        # The answer first: whoever finds the proof goes on to look for that.
+        if proof.key is not None and proof.ttl != 0 and not self.flights.is_purged(proof.key, parcel.since):
+            expires_at = None if proof.ttl is None else entry.created_at + proof.ttl
+            yield proof.ttl, proof.key, replace(entry, expires_at=expires_at)
+        yield parcel.ttl, parcel.key, replace(entry, value=NOTHING, tokens=0, query_tokens=0)
 
     async def _fail(self, parcels: Sequence[Parcel], error: Exception, doubts: Doubts) -> None:
         bill = Bill(_keys(parcels), parcels[0].flight.leader)
         bill.unknown, bill.unsettled = doubts.calls, doubts.tokens
         if isinstance(error, UpstreamError) and error.tokens:
-            bill.shares = _guessed(parcels, error.tokens)
+            bill.shares, bill.price = _guessed(parcels, error.tokens), error.price
         for parcel in parcels:
             parcel.flight.end(Fallen(error, bill))
         await self._over(parcels, [words.write(error, parcels[0].flight.via)] * len(parcels))
@@ -235,14 +265,15 @@ def _halves(parcels: Sequence[Parcel]) -> tuple[Sequence[Parcel], ...]:
 def _load(parcels: Sequence[Parcel], items: Sequence[Item]) -> Load:
     """What is sent for these parcels. A query is billed once a call, and the first caller's."""
     asked = parcels[0].asked
+    query = asked.ask.query
     bounds = _by_caller(parcels, [parcel.tokens_bound for parcel in parcels])
-    if asked.ask.query is not None:
-        bounds[parcels[0].flight.leader] += bound(asked.ask.query)
+    if query is not None:
+        bounds[parcels[0].flight.leader] += bound(query)
     payers = {parcel.flight.leader: parcel.payer for parcel in parcels}
     return Load(
         asked.ask.endpoint,
         WIRES[asked.ask.endpoint].upstream_body(asked.ask, items),
-        tokens=sum(parcel.tokens for parcel in parcels),
+        tokens=sum(parcel.tokens for parcel in parcels) + (0 if query is None else estimate(query)),
         items=len(items),
         shares=tuple(Share(payers[caller], most) for caller, most in bounds.items()),
         price=asked.target.spec.price,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cache_proxy.core import plan
 from cache_proxy.core.asked import Asked, is_remote, keeping
 from cache_proxy.core.spend import bound, estimate
-from cache_proxy.errand.calls import BLAMES_ITEMS, Parcel
+from cache_proxy.errand.calls import BLAMES_ITEMS, Parcel, Proof
 from cache_proxy.errand.means import Means
 from cache_proxy.errand.trip import Trip, send
 from cache_proxy.errors import NotPaid, UpstreamRefused
@@ -30,7 +30,7 @@ class Price(NamedTuple):
 class Errand:
     """The misses of one request. It boards while its look-up still counts as one, and runs after that."""
 
-    def __init__(self, means: Means, asked: Asked, planned: Plan, story: Story, *, proof: bool = False) -> None:
+    def __init__(self, means: Means, asked: Asked, planned: Plan, story: Story, *, proof: Proof | None = None) -> None:
         """The same key is the same items, unless it is a ``proof``."""
         self.joined: set[Key] = set()
         self.stored = False
@@ -47,6 +47,8 @@ class Errand:
         """What it would cost to fetch all that is missing and not under way already."""
         alone = [key for key in self._missing if not (self._shares and self._to_join(key, look))]
         items = [item for key in alone for item in self._items[key]]
+        if items and self._asked.ask.query is not None:
+            items.append(self._asked.ask.query)
         return Price(sum(map(estimate, items)), sum(map(bound, items)))
 
     def board(self, look: Look) -> None:
@@ -101,7 +103,10 @@ class Errand:
         via, since = self._asked.target.deployments, self._means.flights.purges
         led = self._means.flights.begin(keys, self, shared=shared, private=private, via=via)
         payer = self._story.payer()
-        parcels = [Parcel(one, self._asked, self._items[one.key], kept[one.key], since, payer) for one in led]
+        parcels = [
+            Parcel(one, self._asked, self._items[one.key], kept[one.key], since, payer, proof=self._proof)
+            for one in led
+        ]
         claiming = shared and self._means.claims.needed
         self._claim([parcel for parcel in parcels if claiming and parcel.ttl != 0])
         self._send([parcel for parcel in parcels if not claiming or parcel.ttl == 0], shared=shared)
@@ -118,7 +123,8 @@ class Errand:
             self._means.flights.start(self._means.calls.make(parcels))
 
     def _keeping(self, key: Key) -> float | None:
-        return keeping(self._asked, self._means.policy, remote=is_remote(self._asked, self._items[key]))
+        remote = self._proof is None and is_remote(self._asked, self._items[key])
+        return keeping(self._asked, self._means.policy, remote=remote)
 
     async def _collect(self, flights: Sequence[Flight]) -> dict[Key, Entry]:
         entries: dict[Key, Entry] = {}
@@ -149,7 +155,7 @@ class Errand:
         return {flight.key: landed.entry}
 
     def _account(self, bill: Bill) -> None:
-        self._story.tokens_billed += bill.shares.get(self, 0)
+        self._story.pay(bill.shares.get(self, 0), bill.price)
         if bill.bearer is self:
             self._story.outcome_unknown += bill.unknown
             self._story.tokens_unsettled += bill.unsettled
@@ -166,7 +172,7 @@ class Errand:
     def _is_mine_alone(self, fallen: Fallen) -> bool:
         """Whether nothing but items of this request was in the call that failed."""
         bill = fallen.bill
-        return bill is not None and bill.keys <= self._own and (not self._proof or bill.bearer is self)
+        return bill is not None and bill.keys <= self._own and (self._proof is None or bill.bearer is self)
 
     def _told(self, fallen: Fallen) -> Exception:
         """The failure as this caller may hear it: an upstream's body only where all items in the call were his."""

@@ -1,12 +1,25 @@
 """What is read from the ledger, as plain values. The SQL library is not needed to hold them."""
 
+import re
 from typing import NamedTuple
+
+from cache_proxy.access import PREFIX, hashed
 
 GROUPS = ("key", "team", "user", "tag", "model", "endpoint", "day")
 """What usage is grouped by."""
 
+RECENT = 30 * 86400.0
+"""Seconds that a report goes back which is made of single rows, where nobody said from when on."""
+
 FAILED = 400
 """The first status of a request that failed."""
+
+
+RESERVED = "\x01"
+"""What names of ours begin with, and nobody else's can (``sums.text``)."""
+
+OTHERS = f"{RESERVED}(others)"
+"""The name of one row for all that a report has no room for."""
 
 
 class Usage(NamedTuple):
@@ -35,6 +48,38 @@ class Usage(NamedTuple):
     """Billed tokens that are not in ``cost``, for nobody knows their price."""
     tokens_unsettled: int = 0
     """The most tokens that calls can have cost of which nobody knows how they ended."""
+
+
+class Whose(NamedTuple):
+    """One key: any of these hashes, or whoever went by this alias, with a key or without one."""
+
+    hashes: tuple[str, ...]
+    alias: str | None = None
+
+
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def whose(word: str) -> Whose:
+    """Of what may be a key's hash, its alias, or the key itself: that goes no further than here."""
+    if is_hash(word):
+        return Whose((word.lower(),))
+    return Whose((hashed(word),), None if word.startswith(PREFIX) else word)
+
+
+def is_hash(name: str) -> bool:
+    """Whether this is the hash of a key, and not what somebody without one is called."""
+    return _HASH.fullmatch(name) is not None
+
+
+def of_single_rows(by: str | None, whose: Whose | None) -> bool:
+    """Whether this report is made of single rows: the sums are by one word at a time, and a key is one of them."""
+    return whose is not None and by not in (None, "day", "key")
+
+
+def beginning(by: str | None, whose: Whose | None, since: float | None, until: float) -> float | None:
+    """From when on this report is, if ``since`` was asked for; ``None`` for all there ever was."""
+    return until - RECENT if since is None and of_single_rows(by, whose) else since
 
 
 class Filters(NamedTuple):

@@ -74,7 +74,7 @@ class KeyTable:
 
     def spent(self, hashes: Sequence[str]) -> dict[str, int]:
         """What has been paid with each of these keys, in pico-USD. Calls of unknown price are not in it."""
-        of_these = (days.c.kind == "key") & days.c.name.in_(hashes)
+        of_these = tables.SUMS_OF_KEYS & days.c.name.in_(hashes)
         added = select(days.c.name, func.sum(days.c.cost)).where(of_these).group_by(days.c.name)
         with self._database.reading() as connection:
             return {name: int(cost) for name, cost in connection.execute(added)}

@@ -13,9 +13,11 @@ from sqlalchemy import (
     Table,
     Text,
     insert,
+    literal_column,
     select,
     update,
 )
+from sqlalchemy.schema import CreateIndex
 
 from cache_proxy.errors import ConfigError
 from cache_proxy.ledger import tables
@@ -61,7 +63,21 @@ def _second(connection: Connection) -> None:
     connection.execute(insert(changes).values(id=1, count=0))
 
 
-def _budgets_of_a_duration(connection: Connection) -> None:
+def _third(connection: Connection) -> None:
+    """What one key has spent is looked up: its shares in the order of time, and its sums."""
+    made = MetaData()
+    shares = Table("shares", made, Column("key_hash", Text), Column("call_id", Text))
+    days = Table("days", made, Column("kind", Text), Column("name", Text), Column("day", Integer))
+    of_keys = days.c.kind == literal_column("'key'")
+    for index in (
+        Index("shares_key", shares.c.key_hash, shares.c.call_id),
+        Index("days_key", days.c.name, days.c.day, sqlite_where=of_keys, postgresql_where=of_keys),
+    ):
+        # A new database has them from the first step.
+        connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def _fourth(connection: Connection) -> None:
     """A key's budgets are told apart by their duration, and calls without a settlement are found at once.
 
     The rows that are there do not say of which duration they are. They are taken out: what they hold is reckoned anew
@@ -81,13 +97,12 @@ def _budgets_of_a_duration(connection: Connection) -> None:
         Column("reserved", BigInteger, nullable=False),
     ).create(connection)
     is_open = calls.c.settled_at.is_(None)
-    # A database that is made now has it from its first step.
-    Index("calls_open", calls.c.sent_at, sqlite_where=is_open, postgresql_where=is_open).create(
-        connection, checkfirst=True
-    )
+    # A new database has it from the first step.
+    index = Index("calls_open", calls.c.sent_at, sqlite_where=is_open, postgresql_where=is_open)
+    connection.execute(CreateIndex(index, if_not_exists=True))
 
 
-STEPS: Sequence[Step] = (_first, _second, _budgets_of_a_duration)
+STEPS: Sequence[Step] = (_first, _second, _third, _fourth)
 """Each brings the schema from the version of its place to the next. They are never changed, only added to: a step that
 comes after another must not create a table from ``tables`` as it is then."""
 

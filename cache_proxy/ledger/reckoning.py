@@ -48,7 +48,7 @@ def _spent_on_whole_days(connection: Connection, keys: Sequence[str], window: Wi
     first, last = _whole_days(window)
     if last is not None and last <= first:
         return Counter()
-    theirs = (days.c.kind == "key") & days.c.name.in_(keys) & (days.c.day >= first)
+    theirs = tables.SUMS_OF_KEYS & days.c.name.in_(keys) & (days.c.day >= first)
     if last is not None:
         theirs &= days.c.day < last
     added = select(days.c.name, func.sum(days.c.cost)).where(theirs).group_by(days.c.name)

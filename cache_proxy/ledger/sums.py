@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cache_proxy.calls import Account, Call, Payer, Settlement
+from cache_proxy.ledger.found import RESERVED
 from cache_proxy.receipts import Receipt
 
 DAY = 86400
@@ -90,5 +91,10 @@ def _money(tokens: int, price: int | None, known: str, unknown: str) -> dict[str
 
 
 def text(word: str) -> str:
-    """Somebody else's word as every database takes it: PostgreSQL knows no NUL, UTF-8 no half of a character."""
-    return word.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    """Somebody else's word as every database takes it: PostgreSQL knows no NUL, UTF-8 no half of a character. None of
+    them begins as our own do.
+    """
+    return word.encode("utf-8", "replace").decode().translate(_REPLACED)
+
+
+_REPLACED = str.maketrans(dict.fromkeys(("\0", RESERVED), "\ufffd"))

@@ -1,8 +1,37 @@
 """The tables of the ledger. Times are seconds since the epoch, money is pico-USD, days are counted since the epoch."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    literal_column,
+)
 
 metadata = MetaData()
+
+
+def _payer() -> list[Column[Any]]:
+    """What is known of a request and of who pays for it. New ones each time: a column belongs to one table."""
+    return [
+        Column("request_id", Text, nullable=False),
+        Column("key_alias", Text, nullable=False),
+        Column("key_hash", Text, nullable=False),
+        Column("team", Text, nullable=False),
+        Column("user", Text, nullable=False),
+        Column("end_user", Text, nullable=False),
+        Column("tags", Text, nullable=False, comment="a JSON array of strings"),
+        Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
+    ]
+
 
 calls = Table(
     "calls",
@@ -27,14 +56,7 @@ shares = Table(
     metadata,
     Column("call_id", Text, primary_key=True),
     Column("place", Integer, primary_key=True),
-    Column("request_id", Text, nullable=False),
-    Column("key_alias", Text, nullable=False),
-    Column("key_hash", Text, nullable=False),
-    Column("team", Text, nullable=False),
-    Column("user", Text, nullable=False),
-    Column("end_user", Text, nullable=False),
-    Column("tags", Text, nullable=False, comment="a JSON array of strings"),
-    Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
+    *_payer(),
     Column("tokens_bound", BigInteger, nullable=False),
     Column("tokens", BigInteger),
     comment="what each payer bears of a call: the parts add up to it",
@@ -46,15 +68,8 @@ requests = Table(
     Column("id", Text, primary_key=True, comment="ours: a caller may use a request id twice"),
     Column("started_at", Double, nullable=False),
     Column("latency", Double, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("key_alias", Text, nullable=False),
-    Column("key_hash", Text, nullable=False),
-    Column("team", Text, nullable=False),
-    Column("user", Text, nullable=False),
-    Column("end_user", Text, nullable=False),
-    Column("tags", Text, nullable=False, comment="a JSON array of strings"),
+    *_payer(),
     Column("endpoint", Text, nullable=False),
-    Column("model_group", Text, nullable=False, comment="the model as the caller calls it"),
     Column("model", Text, nullable=False, comment="the upstream's name for it"),
     Column("items", Integer, nullable=False),
     Column("hits", Integer, nullable=False),
@@ -132,10 +147,15 @@ budgets = Table(
     comment="one row for each key, duration that its budget has or had, and window of it in which it was used",
 )
 
+SUMS_OF_KEYS = days.c.kind == literal_column("'key'")
+"""Written out: for a parameter no database takes an index of some of the rows."""
+
 Index("calls_sent_at", calls.c.sent_at)
 # Few at any time, and found without reading all that are settled.
 _open = calls.c.settled_at.is_(None)
 Index("calls_open", calls.c.sent_at, sqlite_where=_open, postgresql_where=_open)
+Index("shares_key", shares.c.key_hash, shares.c.call_id)
+Index("days_key", days.c.name, days.c.day, sqlite_where=SUMS_OF_KEYS, postgresql_where=SUMS_OF_KEYS)
 Index("requests_started_at", requests.c.started_at)
 Index("requests_key_started_at", requests.c.key_hash, requests.c.started_at)
 Index("requests_request_id", requests.c.request_id)

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cache_proxy.core.spend import usd
-from cache_proxy.ledger.found import Usage
+from cache_proxy.ledger.found import RESERVED, Usage, is_hash
+from cache_proxy.reporting.logs import at
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NOBODY = "(none)"
 """What people read where a group has no name: those without a team, …"""
+
+PIECE = 500
+"""Rows that are written as JSON at a time."""
 
 _FORMULA = ("=", "+", "-", "@")
 
@@ -50,9 +54,13 @@ def names(found: Usage, by: str | None) -> dict[str, Any]:
     if by is None:
         return {}
     if by != "key":
-        return {by: found.name}
-    is_hash = found.name != found.label
-    return {"key": found.label or found.name, "key_hash": found.name if is_hash else ""}
+        return {by: _told(found.name)}
+    return {"key": found.label or _told(found.name), "key_hash": found.name if is_hash(found.name) else ""}
+
+
+def _told(name: str) -> str:
+    """Names of ours without what tells them from those that callers choose."""
+    return name.removeprefix(RESERVED)
 
 
 def number(pico: int) -> orjson.Fragment:
@@ -65,9 +73,15 @@ def hit_rate(found: Usage) -> float | None:
     return None if found.items == 0 else round(1 - found.misses / found.items, 4)
 
 
-def as_json(rows: Sequence[Usage], by: str | None) -> bytes:
-    """``{"rows": […]}``."""
-    return orjson.dumps({"rows": [fields(row, by) for row in rows]})
+def as_json(rows: Sequence[Usage], by: str | None, since: float | None = None) -> bytes:
+    """``{"rows": […]}``, with ``since`` (seconds since the epoch) where that is not what was asked for."""
+    told = b"" if since is None else b'"since":%b,' % orjson.dumps(at(since))
+    # In pieces: while one is written nothing else runs, in no thread.
+    pieces = (
+        orjson.dumps([fields(row, by) for row in rows[first : first + PIECE]])[1:-1]
+        for first in range(0, len(rows), PIECE)
+    )
+    return b'{%b"rows":[%b]}' % (told, b",".join(pieces))
 
 
 def as_csv(rows: Sequence[Usage], by: str | None) -> str:

@@ -18,7 +18,7 @@ log = logging.getLogger("cache_proxy.upstream")
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is to be sent. ``tokens`` is an estimate, ``shares`` say for whom it is and what it can cost at most, and
-    ``price`` is pico-USD a token.
+    ``price`` is pico-USD a token, where the deployment has none of its own.
     """
 
     endpoint: Endpoint
@@ -41,7 +41,8 @@ class Books:
         """The call that is sent at this moment, written down. Raises ``NotPaid``."""
         sent_at = self._now()
         model = load.body.get("model", "")
-        call = Call(new_id(sent_at), deployment.id, model, load.endpoint, load.items, sent_at, load.shares, load.price)
+        price = deployment.price if deployment.priced else load.price
+        call = Call(new_id(sent_at), deployment.id, model, load.endpoint, load.items, sent_at, load.shares, price)
         if self._ledger is not None:
             await self._ledger.intend(call)
         return call

@@ -38,6 +38,8 @@ class Bill:
     keys: frozenset[Key]
     bearer: Caller
     shares: Mapping[Caller, int] = field(default_factory=dict)
+    price: int | None = None
+    """Pico-USD a token, ``None`` where it is unknown."""
     unknown: int = 0
     """Calls on its way that may have been billed without an answer."""
     unsettled: int = 0

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from cache_proxy.access import AccessKey
-from cache_proxy.errors import BudgetExceeded
+from cache_proxy.errors import BudgetExceeded, Shortage
 from cache_proxy.upstream.counters import Counters
 from cache_proxy.upstream.rates import Rates
 
@@ -23,11 +23,18 @@ _NAME_DIGITS = 40
 class KeyLimits:
     """The limits of one event loop."""
 
-    def __init__(self, counters: Counters | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        counters: Counters | None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``now`` is the time of day."""
         self._counters = counters
         self._clock = clock
+        self._now = now
         self._rates: OrderedDict[tuple[str, str, int], Rates] = OrderedDict()
-        self._used_up: OrderedDict[str, tuple[float, BudgetExceeded]] = OrderedDict()
+        self._used_up: OrderedDict[str, tuple[float, Shortage]] = OrderedDict()
 
     async def request(self, key: AccessKey) -> float:
         """Count a request: 0, or the seconds after which there is room for it."""
@@ -42,20 +49,25 @@ class KeyLimits:
 
         So a runaway job takes up neither the ledger's time nor the room of a model's ``rpm``.
         """
-        told_at, error = self._used_up.get(key.hash, (float("-inf"), None))
-        if error is None or self._clock() - told_at > BELIEVED:
+        told_at, short = self._used_up.get(key.hash, (float("-inf"), None))
+        if short is None or self._clock() - told_at > BELIEVED or not self._is_now(short):
             return None
-        short = error.short[key.hash]
         # What is reserved may come free at any time; what is spent does not.
-        return error if short.limit == key.max_budget and short.spent + cost > short.limit else None
+        fits = short.limit != key.max_budget or short.spent + cost <= short.limit
+        # A new error each time: one that is raised again and again holds on to all who have seen it.
+        return None if fits else BudgetExceeded({key.hash: short})
 
     def hear(self, error: BudgetExceeded) -> None:
-        """The ledger said that something does not fit."""
-        for hash_ in error.short:
-            self._used_up[hash_] = (self._clock(), error)
-            self._used_up.move_to_end(hash_)
+        """Something does not fit. What was said from here is no news: only the ledger can say it anew."""
+        for hash_, short in error.short.items():
+            if self._used_up.get(hash_, (0.0, None))[1] is not short:
+                self._used_up[hash_] = (self._clock(), short)
+                self._used_up.move_to_end(hash_)
         while len(self._used_up) > MOST:
             self._used_up.popitem(last=False)
+
+    def _is_now(self, short: Shortage) -> bool:
+        return short.resets_at is None or self._now() < short.resets_at
 
     async def _take(self, hash_: str, word: str, limit: int, units: int) -> float:
         of = (hash_, word, limit)

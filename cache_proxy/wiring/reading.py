@@ -3,7 +3,7 @@
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from cache_proxy.ledger.found import Filters, Page, Usage
+from cache_proxy.ledger.found import Filters, Page, Usage, Whose
 from cache_proxy.settings import LedgerSettings
 from cache_proxy.wiring.ledger import build_database
 
@@ -24,13 +24,20 @@ class Reader:
         self._built: Database | None = None
         self._is_there = False
 
-    def usage(self, by: str | None, since: float | None, until: float | None) -> list[Usage] | None:
+    def usage(
+        self,
+        by: str | None,
+        since: float | None,
+        until: float | None,
+        whose: Whose | None = None,
+        most: int | None = None,
+    ) -> list[Usage] | None:
         """See :func:`cache_proxy.ledger.usage.usage`."""
         # Here and below, for it loads the SQL library.
         from cache_proxy.ledger.usage import usage
 
         database = self._written()
-        return None if database is None else usage(database, by, since, until)
+        return None if database is None else usage(database, by, since, until, whose, most)
 
     def logs(self, filters: Filters, offset: int, limit: int, *, newest: bool, counted: bool) -> Page | None:
         """See :func:`cache_proxy.ledger.logs.page`."""

@@ -24,7 +24,13 @@ def names(settings: Settings) -> Names:
         if route is None:
             return None
         first = route.deployments[0]
-        members = tuple(deployments[id(member)] for member in route.deployments)
+        prices = [spec(route.model, member).price for member in route.deployments]
+        members = tuple(
+            replace(deployments[id(member)], price=price, priced=True)
+            if len(set(prices)) > 1
+            else deployments[id(member)]
+            for member, price in zip(route.deployments, prices, strict=True)
+        )
         return Target(
             route.model,
             spec(route.model, first),

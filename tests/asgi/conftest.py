@@ -7,7 +7,10 @@ import httpx
 import pytest
 
 from cache_proxy.standin import StandIn
+from tests.postgres import shared_postgres
 from tests.support import proxy
+
+__all__ = ["client", "shared_postgres", "standin"]
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ KEYED: dict[str, Any] = {"general_settings": {"master_key": KEY.decode()}}
 BODY = b'{"model": "jina-embeddings-v3", "input": "a", "dimensions": 8}'
 JSON = (b"content-type", b"application/json")
 LOCAL = (b"host", b"localhost:4000")
+LOCAL_JSON = (LOCAL, JSON)
 OPEN = ["/health/liveliness", "/health/liveness", "/health/readiness"]
 CLOSED = [
     ("POST", "/embeddings"),
@@ -211,6 +212,20 @@ async def test_a_callable_beside_a_master_key_lets_either_in(standin: StandIn, t
     async with guarded(standin, tmp_path, _by_header, KEYED) as app:
         answers = [await embed(app, header) for header in ((b"x-team", b"search"), (b"x-api-key", KEY), JSON)]
     assert [answer.status for answer in answers] == [200, 200, 401]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [pair for pair in CLOSED if pair[1].startswith(("/key", "/cache", "/spend"))]
+)
+async def test_beside_a_master_key_the_app_makes_nobody_an_administrator(
+    standin: StandIn, tmp_path: Path, method: str, path: str
+) -> None:
+    async with guarded(standin, tmp_path, _by_header, KEYED) as app:
+        refused = await call(app, method, path, headers=(*LOCAL_JSON, (b"x-team", b"search")), chunks=[b"{}"])
+        models = await call(app, "GET", "/v1/models", headers=(*LOCAL_JSON, (b"x-team", b"search")))
+    assert refused is not None
+    assert models is not None
+    assert (refused.status, code(refused), models.status) == (403, "master_key_required", 200)
 
 
 async def test_a_callable_that_breaks_lets_nobody_in(standin: StandIn, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from cache_proxy.ledger.books import SqlLedger
 from cache_proxy.ledger.database import Database
 from cache_proxy.serving import hosted
 from cache_proxy.standin import Delays, Fault, StandIn
-from tests import postgres
 from tests.asgi.test_keys import EMBED, LOCKED, MASTER, bearer, code, embed, generate
 from tests.ledger.fleet import Fleet
 from tests.ledger.money import rows
@@ -35,12 +35,6 @@ ELSEWHERE = {"litellm_settings": {"cache": True, "cache_params": {"type": "local
 async def client(standin: StandIn, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with proxy(standin, tmp_path, LOCKED) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres.running() as server:
-        yield server
 
 
 def tokens(number: int) -> float:
@@ -73,6 +67,30 @@ async def test_over_budget_a_hit_is_served_and_what_would_pay_is_429(
     assert standin.billed_tokens == spent
     row = (await client.get("/key/info", headers=bearer(key))).json()["info"]
     assert (row["spend"], row["reserved"], row["budget_reset_at"]) == (tokens(spent), 0, told["budget_reset_at"])
+
+
+async def test_deployments_of_one_name_that_cost_differently_are_booked_at_what_each_costs(
+    standin: StandIn, tmp_path: Path
+) -> None:
+    entries = [
+        {
+            "model_name": "m",
+            "litellm_params": {
+                "model": "jina_ai/jina-embeddings-v3", "api_key": f"jina_{price}", "input_cost_per_token": price,
+            },
+        }
+        for price in (1e-9, 1e-6)
+    ]  # fmt: skip
+    async with proxy(standin, tmp_path, {**LOCKED, "model_list": entries}) as client:
+        key = await generate(client, max_budget=1)
+        costs = set()
+        for text in "abcdef":
+            answer = await embed(client, key, model="m", input=[text])
+            costs.add(Decimal(answer.headers["x-cost-usd"]) / int(answer.headers["x-tokens-billed"]))
+        told = (await client.get("/key/info", headers=bearer(key))).json()["info"]
+    assert costs == {Decimal("0.000000001"), Decimal("0.000001")}
+    halves = standin.billed_tokens // 2
+    assert told["spend"] == pytest.approx(halves * (1e-9 + 1e-6))
 
 
 async def test_a_budget_for_good_says_no_time_to_come_back(client: httpx.AsyncClient) -> None:
@@ -207,8 +225,8 @@ async def test_the_same_on_two_servers_with_one_file(tmp_path: Path) -> None:
     assert_within(Database.in_folder(tmp_path), standin, statuses, 500)
 
 
-async def test_the_same_on_two_servers_with_one_postgresql(tmp_path: Path, server: Postgres) -> None:
-    standin, url = StandIn(delay=0.01), server.database()
+async def test_the_same_on_two_servers_with_one_postgresql(tmp_path: Path, shared_postgres: Postgres) -> None:
+    standin, url = StandIn(delay=0.01), shared_postgres.database()
     general = {**LOCKED["general_settings"], "database_url": url}
     document = {**ELSEWHERE, "general_settings": general}
     statuses = await hundred(standin, tmp_path, [document, document], 500)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from cache_proxy.access import AccessKey, hashed
+from cache_proxy.asgi.inference import LOOK_AGAIN_AFTER
 from cache_proxy.asgi.openapi import document
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.keys import KeyTable
@@ -321,6 +322,17 @@ async def test_tokens_beyond_the_tpm_limit_are_429_and_hits_are_served(
     assert (await embed(client, key, input=texts[0])).status_code == 200, "a hit costs no tokens"
 
 
+async def test_a_query_counts_as_what_it_costs(client: httpx.AsyncClient, standin: StandIn) -> None:
+    key = await generate(client, tpm_limit=1500)
+    body = {"model": "jina-reranker-v2-base-multilingual", "query": "q" * 4000}
+    answers = [
+        await client.post("/rerank", json={**body, "documents": [text]}, headers=bearer(key)) for text in ("one", "two")
+    ]
+    assert answers[0].status_code == 200
+    assert code(answers[1]) == (429, "key_rate_limited")
+    assert standin.call_count == 1
+
+
 async def test_the_limit_of_a_key_holds_for_all_servers_of_a_store(standin: StandIn, tmp_path: Path) -> None:
     async with proxy(standin, tmp_path, LOCKED) as one, proxy(standin, tmp_path, LOCKED) as other:
         key = await generate(one, rpm_limit=4)
@@ -336,6 +348,25 @@ async def test_a_changed_limit_holds_at_once(client: httpx.AsyncClient) -> None:
 
 
 # Everywhere, and without a database ----------------------------------------------------------------------------------
+
+
+async def test_who_was_let_in_before_his_key_was_taken_back_and_then_took_his_time_pays_for_nothing(
+    standin: StandIn, client: httpx.AsyncClient
+) -> None:
+    key = await generate(client)
+    begun = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"model": "jina-embeddings-v3", '
+        begun.set()
+        await asyncio.sleep(LOOK_AGAIN_AFTER + 0.6)
+        yield b'"input": ["late"]}'
+
+    asked = asyncio.create_task(client.post("/embeddings", content=slowly(), headers=bearer(key)))
+    await begun.wait()
+    await client.post("/key/delete", json={"keys": [key]}, headers=MASTER)
+    assert code(await asked) == (401, "invalid_api_key")
+    assert standin.call_count == 0
 
 
 async def test_a_key_that_is_taken_back_lets_nobody_in_anywhere_within_a_second(

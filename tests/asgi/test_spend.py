@@ -12,11 +12,14 @@ import httpx
 import orjson
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import insert
 
 from cache_proxy.cli import main
+from cache_proxy.ledger import tables
 from cache_proxy.ledger.database import Database
+from cache_proxy.ledger.sums import AMOUNTS
 from cache_proxy.standin import StandIn
-from tests.ledger.writing import call, post, receipt
+from tests.ledger.writing import LOCAL, call, post, receipt
 from tests.support import proxy
 
 pytestmark = pytest.mark.anyio
@@ -175,7 +178,10 @@ async def test_the_oldest_come_first_where_that_is_asked(asked: httpx.AsyncClien
         ("/spend/report", "start_date=", "start_date"),
         ("/spend/report", "end_date=2024-13-01", "end_date"),
         ("/spend/report", "since=1h&until=2h", "since"),
-        ("/spend/report", "api_key=sk-1", None),
+        ("/spend/report", "api_key=", "api_key"),
+        ("/spend/report", "tag=sk-1", None),
+        ("/spend/report", "limit=0", "limit"),
+        ("/spend/report", "limit=10001", "limit"),
         ("/spend/report", "a=%ff", "query"),
         ("/spend/logs", "page=0", "page"),
         ("/spend/logs", "page=-1", "page"),
@@ -226,6 +232,31 @@ async def test_a_ledger_that_can_not_be_read_is_503(client: httpx.AsyncClient, t
         assert str(tmp_path) not in answer.text
 
 
+async def test_beyond_the_limit_all_others_are_one_row(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    database = Database.in_folder(tmp_path)
+    post(database, *(call(10.0, at, accounts=[LOCAL], end_user=f"user {at}") for at in range(1, 12)))
+    database.close()
+    told = await rows(client, by="user", limit="3")
+    assert [row["user"] for row in told] == ["user 11", "user 10", "user 9", "(others)"]
+    assert sum(row["tokens_billed"] for row in told) == sum(range(1, 12))
+    assert len(await rows(client, by="user")) == 11
+
+
+async def test_a_long_report_is_not_written_on_the_event_loop(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    database = Database.in_folder(tmp_path)
+    amounts = dict.fromkeys(AMOUNTS, 1)
+    found = [{"day": 1, "kind": "user", "name": f"user {at}", "label": "", **amounts} for at in range(20_000)]
+    with database.writing() as connection:
+        connection.execute(insert(tables.days), found)
+    database.close()
+    await client.get("/spend/report?since=1h")
+    # Of this thread alone, for others may have the processor meanwhile.
+    before = time.thread_time()
+    answer = await client.get("/spend/report?by=user")
+    assert time.thread_time() - before < 0.1
+    assert len(answer.json()["rows"]) == 10_001
+
+
 async def test_what_was_never_written_is_empty(client: httpx.AsyncClient) -> None:
     assert (await rows(client), await logs(client)) == ([], [])
     assert (await client.get("/spend/logs/v2")).json()["total"] == 0
@@ -238,6 +269,8 @@ async def test_the_command_says_the_same_while_the_server_runs(
     for by in ("key", "user", "tag", "model", "endpoint", "day"):
         said = CliRunner().invoke(main, ["usage", "--by", by, "--format", "json"])
         assert orjson.loads(said.stdout) == {"rows": await rows(asked, by=by)}
+    cut = CliRunner().invoke(main, ["usage", "--by", "model", "--limit", "1", "--format", "json"])
+    assert orjson.loads(cut.stdout) == {"rows": await rows(asked, by="model", limit="1")}
     listed = CliRunner().invoke(main, ["usage", "--by", "model", "--format", "csv"])
     assert [row["model"] for row in csv.DictReader(io.StringIO(listed.stdout))] == [
         row["model"] for row in await rows(asked, by="model")

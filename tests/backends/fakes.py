@@ -1,8 +1,13 @@
-"""Stores that misbehave as asked, and a clock that stands still. The only doubles of these tests."""
+"""Stores that misbehave as asked, a clock that stands still, and words of leases that are soon forgotten. The only
+doubles of these tests.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence, Set
+from types import ModuleType
 from typing import Any, cast
+
+import pytest
 
 from cache_proxy.backends.base import Backend, Counters, Key, Leases, Owner, Turn, Value, Want
 from cache_proxy.errors import StoreError
@@ -14,6 +19,16 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+WORD = 0.5
+"""Seconds that :func:`shorter_words` are told for."""
+
+
+def shorter_words(monkeypatch: pytest.MonkeyPatch, leases: ModuleType) -> float:
+    """Let the leases of this module tell their words for a moment; how long that is, in seconds."""
+    monkeypatch.setattr(leases, "WORD_SECONDS", WORD)
+    return WORD
 
 
 class WaywardStore(Backend):

@@ -22,6 +22,8 @@ from cache_proxy.backends import (
 from cache_proxy.backends.contract import A, StoreContract
 from cache_proxy.backends.counter_contract import CountersContract
 from cache_proxy.backends.lease_contract import LeasesContract
+from cache_proxy.backends.redis import leases as redis_leases
+from tests.backends.fakes import shorter_words
 
 
 def memory() -> MemoryBackend:
@@ -92,7 +94,9 @@ class Shared:
 
 
 class TestLeases(Shared, LeasesContract):
-    pass
+    @pytest.fixture
+    def word_seconds(self, monkeypatch: pytest.MonkeyPatch) -> float:
+        return shorter_words(monkeypatch, redis_leases)
 
 
 class TestCounters(Shared, CountersContract):

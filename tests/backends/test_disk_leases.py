@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cache_proxy.backends import disk_leases
 from cache_proxy.backends.base import Backend, Turn, Want
 from cache_proxy.backends.contract import A, B, C
 from cache_proxy.backends.counter_contract import CountersContract
@@ -21,6 +22,7 @@ from cache_proxy.backends.disk_leases import AT_ONCE, DiskLeases
 from cache_proxy.backends.disk_lock import FolderLock
 from cache_proxy.backends.lease_contract import LONG, MINE, NOBODY, OURS, THEIRS, LeasesContract, is_mine, take, until
 from cache_proxy.errors import StoreError
+from tests.backends.fakes import shorter_words
 from tests.backends.test_disk import opened, run_python, seeded, sqlite
 from tests.mounts import NOT_PERMITTED, can_mount, fill, remount, tmpfs
 
@@ -60,7 +62,9 @@ class OnOneFolder:
 
 
 class TestLeases(OnOneFolder, LeasesContract):
-    pass
+    @pytest.fixture
+    def word_seconds(self, monkeypatch: pytest.MonkeyPatch) -> float:
+        return shorter_words(monkeypatch, disk_leases)
 
 
 class TestCounters(OnOneFolder, CountersContract):

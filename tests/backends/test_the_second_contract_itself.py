@@ -2,6 +2,7 @@
 # ruff: noqa: ARG002  the faults keep the signatures
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence, Set
 from inspect import signature
@@ -13,6 +14,7 @@ from cache_proxy.backends import lease_contract
 from cache_proxy.backends.base import WORD_SECONDS, Counters, Key, Leases, Owner, Turn, Want
 from cache_proxy.backends.counter_contract import CountersContract
 from cache_proxy.backends.lease_contract import LeasesContract
+from tests.backends.fakes import WORD, shorter_words
 from tests.backends.test_the_contract_itself import Honest, cases
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +130,10 @@ class TestHonestLeases(LeasesContract):
     @pytest.fixture
     def store(self) -> WithTable:
         return WithTable()
+
+    @pytest.fixture
+    def word_seconds(self, monkeypatch: pytest.MonkeyPatch) -> float:
+        return shorter_words(monkeypatch, sys.modules[__name__])
 
 
 class TestHonestCounters(CountersContract):
@@ -305,7 +311,7 @@ class TakesEmptyWordsForNone(Table):
 
 class ForgetsWords(Table):
     def leave_word(self, key: Key, owner: Owner, word: bytes) -> None:
-        self.words[key, owner] = word, time.monotonic() + 0.5
+        self.words[key, owner] = word, time.monotonic() + WORD_SECONDS / 2
 
 
 class SeesNoValues(Table):
@@ -541,6 +547,8 @@ async def test_a_table_with_this_fault_does_not_pass(
     suite: type, name: str, fault: type[Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_contract, "PATIENCE", 1.0)
+    if "word_seconds" in signature(getattr(suite, name)).parameters:
+        shorter_words(monkeypatch, sys.modules[__name__])
     assert any([await fails(suite, name, fault, arguments) for arguments in cases(suite, name)])
 
 
@@ -548,6 +556,7 @@ async def fails(suite: type, name: str, fault: type[Table], arguments: Mapping[s
     test = getattr(suite(), name)
     store = WithTable(fault)
     given = {"store": store, "leases": store.table, "counters": store.table, "others": store.table, **arguments}
+    given["word_seconds"] = WORD
     try:
         await test(**{parameter: given[parameter] for parameter in signature(test).parameters})
     except Exception:

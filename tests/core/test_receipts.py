@@ -39,7 +39,9 @@ def test_no_amount_is_rounded(pico: int) -> None:
 def test_a_story_ends_as_a_receipt_that_holds_all_of_it() -> None:
     story = Story("id", "embeddings", Account("who"), 100.0, price=50_000)
     story.model, story.upstream_model, story.cache_status = "alias", "model", "status"
-    story.counts, story.tokens_billed, story.tokens_saved = Counts(3, 1, 2), 10, 5
+    story.counts, story.tokens_saved = Counts(3, 1, 2), 5
+    story.pay(6, 50_000)
+    story.pay(4, 20_000)
     story.outcome_unknown, story.tokens_unsettled = 1, 40
     story.key, story.user, story.tags = "ab", "user", ("tag",)
     receipt = story.end(status=200, latency=0.5, bytes_out=99, error="what")
@@ -47,7 +49,18 @@ def test_a_story_ends_as_a_receipt_that_holds_all_of_it() -> None:
         if name != "price":
             assert getattr(receipt, name) == getattr(story, name)
     assert (receipt.status, receipt.latency, receipt.bytes_out, receipt.error) == (200, 0.5, 99, "what")
-    assert (receipt.cost, receipt.saved) == (500_000, 250_000)
+    assert (receipt.tokens_billed, receipt.cost, receipt.saved) == (10, 380_000, 250_000)
+
+
+def test_what_was_paid_at_a_price_nobody_knows_makes_the_whole_cost_unknown() -> None:
+    story = Story("id", "embeddings", Account("who"), 100.0, price=50_000)
+    story.pay(0, None)
+    assert story.cost == 0
+    story.pay(6, 50_000)
+    story.add(Story("id", "embeddings", Account("who"), 100.0, tokens_billed=2, cost=None))
+    story.pay(6, 50_000)
+    assert story.tokens_billed == 14
+    assert story.end(status=200, latency=0.5, bytes_out=99).cost is None
 
 
 def test_what_costs_nothing_is_free_even_where_no_price_is_known() -> None:

@@ -36,9 +36,14 @@ def test_a_picture_a_page_a_sound_and_a_film_cost_no_more_than_a_model_reads_at_
     assert max(tokens or 0 for tokens in readers) == CONTEXT
     for kind in ("image", "audio", "video"):
         assert bound(one({kind: "aGVsbG8="})) == CONTEXT >= media_tokens("aGVsbG8=")
-    assert bound(one({"content": [{"text": "a"}, {"image": "aGVsbG8="}]})) == CONTEXT
     pdf = one({"pdf": "aGVsbG8="}, model="jina-embeddings-v4")
     assert bound(pdf) == 100 * CONTEXT > pages("aGVsbG8=") * media_tokens("aGVsbG8=")
+
+
+def test_a_mixture_costs_no_more_than_its_parts() -> None:
+    parts = [{"text": "a b"}, {"image": "aGVsbG8="}, {"pdf": "aGVsbG8="}, "bare"]
+    assert bound(one({"content": parts})) == (3 + 32) + CONTEXT + 100 * CONTEXT + (CONTEXT + 4)
+    assert bound(one({"odd": [{"image": "a"}] * 40})) >= 40 * CONTEXT
 
 
 def test_what_has_a_form_nobody_knows_is_bounded_by_all_it_may_hold() -> None:

@@ -48,6 +48,8 @@ class World:
     def __init__(self, folder: Path, document: Mapping[str, Any] | None = None) -> None:
         self.now = 1_000_000.0
         self.waiting: list[Waiting] = []
+        self.lost: list[Waiting] = []
+        """What waited in a process that died: it never goes on."""
         self.values: dict[Key, Value] = {}
         self.held: dict[Key, tuple[Owner, float]] = {}
         self.words: dict[tuple[Key, Owner], tuple[float, bytes]] = {}
@@ -130,6 +132,7 @@ class Process:
     def kill(self) -> None:
         """Nothing of it goes on any more, and nobody is told."""
         self.dead = True
+        self.world.lost += [one for one in self.world.waiting if one.process is self]
         self.world.waiting = [one for one in self.world.waiting if one.process is not self]
 
     async def ask(self, texts: Sequence[str], **fields: Json) -> tuple[list[Any], Story]:
@@ -295,6 +298,8 @@ class Course:
         for process in self.processes:
             await process.means.flights.close(0)
             await process.means.claims.close()
-        for one in self.world.waiting:
-            one.gate.cancel()
-        await self.world.settle()
+        # A store's writes are no flight's, so that nobody has ended them yet; what is ended may take a last step.
+        while left := [one for one in (*self.world.waiting, *self.world.lost) if not one.gate.done()]:
+            for one in left:
+                one.gate.cancel()
+            await self.world.settle()

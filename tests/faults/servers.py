@@ -45,7 +45,7 @@ class Server:
         pid = self.process.pid
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return []
         return [int(child) for child in children if is_worker(child)] or [pid]
 
@@ -78,9 +78,13 @@ class Server:
 
 
 def is_worker(pid: str) -> bool:
-    # multiprocessing's resource tracker is a child too.
-    with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
-        return b"spawn_main" in file.read()
+    """Whether this child of a server answers: multiprocessing's resource tracker is one too."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+            return b"spawn_main" in file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        # It has died since it was listed: its file is gone, or nothing can be read from it any more.
+        return False
 
 
 @contextmanager

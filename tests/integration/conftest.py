@@ -13,6 +13,7 @@ from tests.integration.redis_servers import (
     shared_sentinels,
     shared_tls,
 )
+from tests.postgres import shared_postgres
 
 __all__ = [
     "PASSWORD",
@@ -23,6 +24,7 @@ __all__ = [
     "redis_folder",
     "redis_program",
     "shared_cluster",
+    "shared_postgres",
     "shared_redis",
     "shared_sentinels",
     "shared_tls",

@@ -15,8 +15,8 @@ from cache_proxy.settings.checking import is_request_param
 from cache_proxy.settings.ignored import IGNORED, reason
 from cache_proxy.settings.walk import sections
 from cache_proxy.standin import Fault, StandIn
-from tests import postgres
 from tests.integration.test_server import DOCUMENTS, Server, cache_status, serving
+from tests.postgres import Postgres
 
 FILE = Path(__file__).parents[1] / "settings" / "litellm_everything.yaml"
 MODELS = {path: model for path, model in sections()}  # noqa: C416  the names say what is what
@@ -68,9 +68,8 @@ def standin() -> StandIn:
 
 
 @pytest.fixture
-def database() -> Iterator[str]:
-    with postgres.running() as server:
-        yield server.database()
+def database(shared_postgres: Postgres) -> str:
+    return shared_postgres.database()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from cache_proxy.wiring.readings import SOON
 from tests.exposition import Scrape, check_form
 from tests.faults.servers import is_worker
 from tests.integration.redis_servers import RedisServer
+from tests.integration.test_drain import Door
 from tests.integration.test_server import EMBED, KEY, ROOT, Server, is_hit, over_redis, serving, until
 
 MODEL = "jina-embeddings-v3"
@@ -114,11 +115,25 @@ def test_every_scrape_tells_the_sum_of_all_workers_and_what_a_killed_one_counted
     assert "Traceback" not in server.told()
 
 
+@pytest.fixture
+def door(standin: StandIn) -> Door:
+    return Door(standin)
+
+
+@pytest.fixture
+def behind_a_door(door: Door) -> Iterator[str]:
+    """The upstream of those who wait until the test opens it."""
+    with hosted(door) as url:
+        try:
+            yield url
+        finally:
+            door.open.set()
+
+
 def test_what_was_under_way_in_a_killed_worker_is_under_way_no_more(
-    tmp_path: Path, standin: StandIn, upstream: str
+    tmp_path: Path, door: Door, behind_a_door: str
 ) -> None:
-    with serving(tmp_path, upstream, workers=2) as server:
-        standin.delay = 60.0
+    with serving(tmp_path, behind_a_door, workers=2) as server:
         with httpx.Client(base_url=server.url, headers=KEY, timeout=0.5) as client:
             with pytest.raises(httpx.ReadTimeout):
                 client.post("/embeddings", json=EMBED)

@@ -14,10 +14,12 @@ from cache_proxy.backends import Backend
 from cache_proxy.backends.contract import A, StoreContract, random_entries
 from cache_proxy.backends.counter_contract import CountersContract
 from cache_proxy.backends.lease_contract import LeasesContract
+from cache_proxy.backends.redis import leases as redis_leases
 from cache_proxy.serving import hosted
 from cache_proxy.settings import parse
 from cache_proxy.standin import StandIn
 from cache_proxy.wiring import redis as wiring
+from tests.backends.fakes import shorter_words
 from tests.integration.redis_servers import (
     HOST,
     PASSWORD,
@@ -209,6 +211,10 @@ class Shared:
 
 class TestLeasesOnEveryKind(Shared, LeasesContract):
     besides = NEEDED_BY_LEASES
+
+    @pytest.fixture
+    def word_seconds(self, monkeypatch: pytest.MonkeyPatch) -> float:
+        return shorter_words(monkeypatch, redis_leases)
 
 
 class TestCountersOnEveryKind(Shared, CountersContract):

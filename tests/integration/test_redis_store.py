@@ -71,6 +71,7 @@ async def test_clear_leaves_foreign_keys_alone(shared_redis: RedisServer, client
     await store.open()
     entries = random_entries(2500)
     await store.set_many(entries)
+    await client.config_resetstat()
     await store.clear()
     assert await store.get_many(list(entries)) == {}
     assert await client.dbsize() == len(foreign)

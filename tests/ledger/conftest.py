@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from cache_proxy.ledger.database import Database
-from tests import postgres
-from tests.postgres import Postgres
+from tests.postgres import Postgres, shared_postgres
+
+__all__ = ["database", "server", "shared_postgres"]
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    with postgres.running() as server:
-        yield server
+def server(shared_postgres: Postgres) -> Postgres:
+    return shared_postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

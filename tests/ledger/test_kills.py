@@ -19,6 +19,9 @@ from tests.postgres import Postgres
 CALLERS = 6
 SERVERS = 2
 
+PARTS = 4
+"""Many kills are several tests, so that they may run beside each other."""
+
 WORDS = [f"word{number}" for number in range(400)]
 
 
@@ -77,10 +80,16 @@ def question(chance: random.Random) -> tuple[str, dict[str, object]]:
 
 
 def kill_often(
-    folder: Path, standin: StandIn, upstream: str, database: Database, environ: dict[str, str], kills: int
+    folder: Path,
+    standin: StandIn,
+    upstream: str,
+    database: Database,
+    environ: dict[str, str],
+    kills: int,
+    part: int = 0,
 ) -> None:
     fleet = Fleet(folder, upstream, {"lease_seconds": 0.5}, environ)
-    chance = random.Random(kills)
+    chance = random.Random(kills + part)
     for _ in range(SERVERS):
         fleet.start()
     with Callers(fleet) as callers:
@@ -101,9 +110,10 @@ def kill_often(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_hundred_kills_lose_no_billed_token(tmp_path: Path, standin: StandIn, upstream: str) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_two_hundred_kills_lose_no_billed_token(tmp_path: Path, standin: StandIn, upstream: str, part: int) -> None:
     database = Database.in_folder(tmp_path / "store")
-    kill_often(tmp_path, standin, upstream, database, {}, 200)
+    kill_often(tmp_path, standin, upstream, database, {}, 200 // PARTS, part)
     with database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
     database.close()

@@ -1,17 +1,20 @@
 """What is read from the ledger is what was written: any period, any grouping, to the token and the pico-USD."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
+from sqlalchemy.event import listen
 
 from cache_proxy.calls import Account
 from cache_proxy.errors import LedgerError
 from cache_proxy.ledger import tables
+from cache_proxy.ledger import usage as module
 from cache_proxy.ledger.database import Database
-from cache_proxy.ledger.found import GROUPS, Usage
+from cache_proxy.ledger.found import GROUPS, OTHERS, Usage, Whose, beginning, whose
 from cache_proxy.ledger.periods import split
 from cache_proxy.ledger.sums import DAY
 from cache_proxy.ledger.usage import usage
@@ -99,6 +102,104 @@ def test_usage_of_any_period_is_the_sum_of_what_happened_in_it(
     for since, until in spans:
         for by in ALL:
             assert by_name(usage(database, by, since, until)) == added_up(happened, by, since, until), by
+
+
+@fresh_each_time
+@given(happened=events, span=periods, account=accounts)
+def test_usage_of_one_key_is_the_sum_of_what_it_did_in_any_grouping(
+    database: Database, happened: list[Event], span: tuple[float | None, float | None], account: Account
+) -> None:
+    clear(database)
+    post(database, *happened)
+    whose = Whose((account.key,)) if account.key else Whose((), account.alias)
+    for by in ALL:
+        found = by_name(usage(database, by, *span, whose))
+        assert found == added_up(happened, by, *span, account.key or account.alias), by
+
+
+@fresh_each_time
+@given(happened=events, span=periods, most=st.integers(1, 4), room=st.sampled_from([0, 1, 100]))
+def test_what_a_report_has_no_room_for_is_one_more_row_and_the_sum_stays(
+    database: Database, happened: list[Event], span: tuple[float | None, float | None], most: int, room: int
+) -> None:
+    clear(database)
+    post(database, *happened)
+    for by in set(GROUPS) - {"day"}:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "ROOM", room)
+            every, some = usage(database, by, *span), usage(database, by, *span, most=most)
+        if room == 100:
+            assert [row for row in some if row.name != OTHERS] == every[:most], by
+        assert OTHERS not in {row.name for row in some[:-1]}
+        assert all(row in every for row in some if row.name != OTHERS), by
+        for one, other in zip(zip(*every, strict=True), zip(*some, strict=True), strict=True):
+            if isinstance(one[0], int):
+                assert sum(one) == sum(other), by
+
+
+def test_those_who_paid_most_are_told_where_there_is_room_for_some(database: Database) -> None:
+    users = [call(10.0 + at, at, accounts=[LOCAL], end_user=f"user {at}") for at in range(1, 30)]
+    post(database, *users, *(receipt(DAY + 10.0, account=LOCAL, end_user=f"user {at}") for at in range(1, 30)))
+    for since, until in ((None, None), (5.0, None), (5.0, 2 * DAY - 5.0), (5.0, 100.0)):
+        for who in (None, Whose((), "local")):
+            found = usage(database, "user", since, until, who, 3)
+            assert [row.name for row in found] == ["user 29", "user 28", "user 27", OTHERS]
+            assert found[3].tokens_billed == sum(range(1, 27))
+    assert len(usage(database, "day", most=1)) == 2
+
+
+def test_no_caller_is_called_as_rows_of_ours_are(database: Database) -> None:
+    post(database, receipt(10.0, account=Account(OTHERS), tags=(OTHERS,), end_user=OTHERS))
+    for by in ("key", "tag", "user"):
+        for since in (None, 5.0):
+            assert [row.name for row in usage(database, by, since)] == ["\ufffd(others)"]
+
+
+def test_an_alias_stands_for_every_key_that_went_by_it_and_for_who_has_none(database: Database) -> None:
+    earlier, later = Account("job", "c" * 64), Account("job", "d" * 64)
+    renamed = later._replace(alias="night")
+    post(database, call(10.0, 1, accounts=[earlier]), call(DAY + 10.0, 2, accounts=[later]))
+    post(database, call(2 * DAY + 10.0, 4, accounts=[renamed]), call(10.0, 8, accounts=[Account("job")]))
+    post(database, call(10.0, 16, accounts=[ANNA]))
+    for by in ALL:
+        assert sum(row.tokens_billed for row in usage(database, by, None, None, whose("job"))) == 15, by
+        assert sum(row.tokens_billed for row in usage(database, by, None, None, whose("night"))) == 6, by
+        assert usage(database, by, None, None, whose("nobody")) == [], by
+
+
+def test_what_one_key_did_is_looked_up_and_not_looked_for(tmp_path: Path) -> None:
+    # In SQLite: what PostgreSQL does hangs on how many rows there are.
+    database = Database.in_folder(tmp_path)
+    post(database, call(10.0, 1), receipt(10.0))
+    said: list[tuple[str, object]] = []
+    listen(database._engine, "before_cursor_execute", lambda *of: said.append((of[2], of[3])))
+    for by in ALL:
+        usage(database, by, 10.0, 2.5 * DAY, whose("a" * 64))
+    plans = []
+    with database.reading() as connection:
+        for statement, given in [one for one in said if "sum(" in one[0]]:
+            found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)  # type: ignore[arg-type]
+            plans.append(" ".join(str(row) for row in found))
+    assert plans
+    for plan in plans:
+        assert any(index in plan for index in ("shares_key", "days_key", "requests_key_started_at")), plan
+        assert "SCAN" not in plan
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("by", "asked", "since", "began"),
+    [
+        ("model", "job", None, 70 * DAY),
+        ("model", "job", 5.0, 5.0),
+        ("day", "job", None, None),
+        ("model", "", None, None),
+    ],
+)
+def test_a_report_of_single_rows_goes_back_a_month_unless_more_is_asked(
+    by: str, asked: str, since: float | None, began: float | None
+) -> None:
+    assert beginning(by, whose(asked) if asked else None, since, 100.0 * DAY) == began
 
 
 @fresh_each_time

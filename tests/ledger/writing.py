@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import delete
 
 from cache_proxy.calls import Account, Call, Payer, Settlement, Share
+from cache_proxy.ids import new_id
 from cache_proxy.ledger import tables
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.found import Usage
@@ -46,7 +47,7 @@ def call(
     """A call of these tokens, each number for one of the accounts in turn, and bounds of 100 more."""
     payers = [Payer("r", accounts[at % len(accounts)], end_user, tags, model) for at in range(len(tokens))]
     shares = tuple(Share(payer, cost + 100) for payer, cost in zip(payers, tokens, strict=True))
-    made = Call(f"{next(_numbers):032x}", "d", model, endpoint, len(tokens), at, shares, price)
+    made = Call(new_id(at), "d", model, endpoint, len(tokens), at, shares, price)
     return Ended(made, Settlement(tokens, 200) if settled else None)
 
 
@@ -112,12 +113,16 @@ def forget_before(database: Database, moment: float) -> None:
         Batch(f"{next(_numbers)}", [Prune(moment)]).post(connection, "test", 0.0)
 
 
-def added_up(events: Sequence[Event], by: str | None, since: float | None, until: float | None) -> dict[str, Usage]:
-    """What usage must say of these events, by name."""
+def added_up(
+    events: Sequence[Event], by: str | None, since: float | None, until: float | None, key: str | None = None
+) -> dict[str, Usage]:
+    """What usage must say of these events, by name; or of those of this key alone."""
     sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     labels: dict[str, str] = {}
     for event in events:
         for payer, at, model, endpoint, amounts in _told(event):
+            if key is not None and key != (payer.account.key or payer.account.alias):
+                continue
             if (since is None or at >= since) and (until is None or at < until):
                 for name in _names(payer, at, model, endpoint, by):
                     labels[name] = payer.account.alias if by == "key" else ""

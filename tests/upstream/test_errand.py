@@ -15,6 +15,7 @@ from cache_proxy.core.renderings import Renderings
 from cache_proxy.engine import Engine
 from cache_proxy.errand import Means
 from cache_proxy.errand.calls import STORE_PATIENCE
+from cache_proxy.errand.shelf import KEEP_PAUSES
 from cache_proxy.errors import StoreError, UpstreamLost, UpstreamNonsense, UpstreamRefused
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.receipts import Story
@@ -230,7 +231,10 @@ async def test_who_will_not_read_or_store_neither_joins_nor_is_joined(
 
 
 @pytest.mark.parametrize("refusing", [StoreError("down"), StoreError("slow", refused=False), RuntimeError("broken")])
-async def test_a_store_that_refuses_costs_no_answer(tmp_path: Path, refusing: Exception) -> None:
+async def test_a_store_that_refuses_costs_no_answer(
+    tmp_path: Path, refusing: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache_proxy.errand.shelf.KEEP_PAUSES", (0.01,) * len(KEEP_PAUSES))
     wayward = WaywardStore()
     wayward.refusing = refusing
     house = House(tmp_path, GuardedBackend(wayward))

@@ -7,16 +7,20 @@ import httpx
 import pytest
 
 from cache_proxy.core.reach import remade, with_key
+from cache_proxy.errors import UpstreamRefused
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.upstream import lanes as module
 from cache_proxy.upstream.books import Load
 from cache_proxy.upstream.client import Clients
 from cache_proxy.upstream.lanes import Lanes, Rules
-from tests.upstream.fakes import LOST, Scripted, Time
+from tests.upstream.fakes import LOST, Scripted, Time, refused
 
 pytestmark = pytest.mark.anyio
 
-JINA = Deployment("jina", "https://jina.test/v1", "jina_OPERATOR", headers={"Authorization": "x", "X-Team": "search"})
+JINA = Deployment(
+    "jina", "https://jina.test/v1", "jina_OPERATOR", headers={"Authorization": "x", "X-Gate": "y"}, rpm=5, tpm=5,
+    max_parallel=4,
+)  # fmt: skip
 
 
 def of(caller: object) -> Deployment:
@@ -55,13 +59,32 @@ async def send(lanes: Lanes, deployment: Deployment) -> None:
     await lanes.send((deployment,), Load(Endpoint.EMBEDDINGS, {}, 10, 1))
 
 
-def test_another_key_is_another_lane_and_account_and_keeps_the_operators_word_to_itself() -> None:
+def test_each_key_has_a_lane_and_nothing_of_the_operators_travels_with_it() -> None:
     mine, other = of("a"), of("b")
     assert len({JINA.id, mine.id, other.id}) == 3
-    assert len({JINA.account or JINA.id, mine.account, other.account}) == 3
     assert mine == of("a")
-    assert mine.headers == {"X-Team": "search"}
+    assert mine.headers == {}
+    assert (mine.rpm, mine.tpm, mine.max_parallel) == (None, None, JINA.max_parallel)
     assert "jina_a" not in mine.id + mine.account + repr(mine)
+
+
+async def test_what_callers_have_under_way_is_bounded_for_all_of_them_together(ways: Ways) -> None:
+    lanes, gate = Lanes(ways, Rules(), asyncio.get_running_loop().time), asyncio.Event()
+    ways.next = Scripted(gate=gate)
+    calls = [asyncio.create_task(send(lanes, of(caller))) for caller in range(10)]
+    await asyncio.sleep(0.01)
+    assert ways.next.in_flight == JINA.max_parallel == 4
+    gate.set()
+    await asyncio.gather(*calls)
+    await lanes.close()
+
+
+async def test_whose_account_is_used_up_hears_it_at_once(lanes: Lanes, ways: Ways) -> None:
+    ways.next = Scripted(refused(429, retry_after=8.0))
+    with pytest.raises(UpstreamRefused):
+        await send(lanes, of("poor"))
+    assert ways.next.calls == 1
+    await lanes.close()
 
 
 def test_another_patience_alone_is_the_same_account() -> None:
