@@ -245,6 +245,13 @@ async def _ledger_days(folder: Path) -> None:
     assert kept._days == 30
 
 
+async def _ledger_names_days(folder: Path) -> None:
+    for own, days in (({}, 400), ({"ledger_names_days": 31}, 31)):
+        kept = build_ledger(with_own(folder, **own).ledger)
+        assert kept is not None
+        assert kept._names_days == days
+
+
 Check = Callable[[Path], Any]
 
 
@@ -274,6 +281,7 @@ OWN: dict[str, Check] = {
     "ledger_dir": _ledger_place,
     "ledger_failure": _ledger_failure,
     "ledger_days": _ledger_days,
+    "ledger_names_days": _ledger_names_days,
     "keys": _keys,
     "key_grace_seconds": _grace,
     "memory_mib": _memory,

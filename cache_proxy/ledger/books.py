@@ -11,8 +11,9 @@ from cache_proxy.calls import Call, Settlement
 from cache_proxy.errors import BudgetExceeded, LedgerUnavailable, PriceUnknown
 from cache_proxy.ids import new_id
 from cache_proxy.ledger.database import Database
-from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
+from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Tidy, Told
 from cache_proxy.ledger.sums import DAY
+from cache_proxy.ledger.tidying import Tidied
 from cache_proxy.ledger.writer import PATIENCE, Waiter, Writer
 from cache_proxy.receipts import Receipt
 
@@ -35,15 +36,18 @@ class SqlLedger:
         *,
         refusing: bool = True,
         days: int = 0,
+        names_days: int = 0,
         now: Callable[[], float] = time.time,
         timed: Callable[[str, float], None] | None = None,
     ) -> None:
-        """Single calls and requests are kept for ``days``; 0: for good. ``timed`` hears how long each commit took (see
+        """Single calls and requests are kept for ``days``, and sums by names that callers choose are kept apart for
+        ``names_days``; 0: for good. ``timed`` hears how long each commit took (see
         ``Writer``).
         """
         self._database = database
         self._timed = timed
         self._days = days
+        self._names_days = names_days
         self._pruning: asyncio.Task[None] | None = None
         self._refusing = refusing
         self._now = now
@@ -53,14 +57,20 @@ class SqlLedger:
     def open(self) -> None:
         """Begin to write, from the running event loop on."""
         self._writer = Writer(self._database, refusing=self._refusing, timed=self._timed)
-        if self._days:
-            self._pruning = lasting.start(self._prune())
+        self._pruning = lasting.start(self._prune())
 
     async def _prune(self) -> None:
+        done = Tidied()
         while True:
-            note = Prune(self._now() - self._days * DAY)
+            more = False
+            if self._days:
+                old = Prune(self._now() - self._days * DAY)
+                await _Patiently(self._put(old, waited_for=True))
+                more = old.more
+            note = Tidy(self._now(), self._names_days, done)
             await _Patiently(self._put(note, waited_for=True))
-            await asyncio.sleep(PRUNE_AGAIN if note.more else PRUNE_EVERY)
+            done = note.told or done
+            await asyncio.sleep(PRUNE_AGAIN if more or done.more else PRUNE_EVERY)
 
     @property
     def ailing(self) -> bool:

@@ -21,6 +21,9 @@ RESERVED = "\x01"
 OTHERS = f"{RESERVED}(others)"
 """The name of one row for all that a report has no room for."""
 
+OLDER = f"{RESERVED}(older)"
+"""The name of one row for all users, or tags, of a day that is too long ago to tell them apart."""
+
 
 class Usage(NamedTuple):
     """What happened to one key, team, … or on one day. Money is pico-USD.

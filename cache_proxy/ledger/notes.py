@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cache_proxy.calls import Call, Settlement
 from cache_proxy.errors import BudgetExceeded
+from cache_proxy.ledger.tidying import Tidied
 from cache_proxy.receipts import Receipt
 
 
@@ -51,4 +52,16 @@ class Prune:
     """Whether there is more of it than was taken out at once."""
 
 
-Note = Intent | Ending | Told | Prune
+@dataclass(slots=True, eq=False)
+class Tidy:
+    """Names of callers' own choice are kept apart for ``names_days``, and what is empty is not needed."""
+
+    now: float
+    names_days: int
+    done: Tidied
+    """How far it had come before."""
+    told: Tidied | None = None
+    """How far it is once this is written."""
+
+
+Note = Intent | Ending | Told | Prune | Tidy

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection, Executable, and_, or_, select
 
 from cache_proxy.calls import Call, Payer
+from cache_proxy.ledger import tables
 from cache_proxy.ledger.budgets import Budgets
-from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
+from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Tidy, Told
 from cache_proxy.ledger.retention import prune
 from cache_proxy.ledger.statements import Statements, statements
 from cache_proxy.ledger.sums import Sums, text
+from cache_proxy.ledger.tidying import MARKS_KEPT, tidy
 
 Row = dict[str, Any]
 
@@ -26,12 +28,17 @@ class Batch:
         self.id = id_
         self.notes = notes
         self._tried: list[Intent] = []
+        self._begun_at = float("inf")
 
     def post(self, connection: Connection, writer: str, now: float) -> list[Intent]:
         """Write the notes, unless the last try did. The intents that stand in the database once this is committed."""
         say = statements(connection.dialect.name)
+        self._begun_at = min(self._begun_at, now)
         # First of all: its row's lock makes another try wait for one whose commit is still under way.
         if connection.scalar(say.mark_batch, {"writer": writer, "batch": self.id, "at": now}) is None:
+            return self._tried
+        if now - self._begun_at > MARKS_KEPT / 2 and self._stands(connection):
+            # The mark that would have told may have been taken out meanwhile.
             return self._tried
         endings = [note for note in self.notes if isinstance(note, Ending)]
         self._tried = self._within_budgets(connection, say, endings)
@@ -50,7 +57,21 @@ class Batch:
         for note in self.notes:
             if isinstance(note, Prune):
                 note.more = prune(connection, note.before)
+            elif isinstance(note, Tidy):
+                note.told = tidy(connection, note.now, note.names_days, note.done)
         return self._tried
+
+    def _stands(self, connection: Connection) -> bool:
+        """Whether the rows of this batch stand in the database, of which all do or none."""
+        calls, requests = tables.calls.c, tables.requests.c
+        made = [intent.call.id for intent in self._tried]
+        ended = [note.intent.call.id for note in self.notes if isinstance(note, Ending) and note.settlement is not None]
+        told = [note.id for note in self.notes if isinstance(note, Told)]
+        rows = (
+            select(calls.id).where(or_(calls.id.in_(made), and_(calls.id.in_(ended), calls.settled_at.is_not(None)))),
+            select(requests.id).where(requests.id.in_(told)),
+        )
+        return any(connection.execute(found.limit(1)).first() is not None for found in rows)
 
     def _within_budgets(self, connection: Connection, say: Statements, endings: Sequence[Ending]) -> list[Intent]:
         """Those of the intents that are due which fit the budgets of their payers."""

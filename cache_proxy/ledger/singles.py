@@ -3,7 +3,7 @@
 Names are chosen as ``sums`` chooses them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from sqlalchemy.sql.selectable import FromClause
 
 from cache_proxy.ids import ids_between
 from cache_proxy.ledger import tables
-from cache_proxy.ledger.found import is_hash
+from cache_proxy.ledger.found import OLDER, is_hash
 from cache_proxy.ledger.periods import Cut
 from cache_proxy.ledger.sums import AMOUNTS
 from cache_proxy.ledger.tally import Tally, date_of
@@ -24,11 +24,16 @@ _COUNTED = ("items", "hits", "misses", "duplicates", "joined", "tokens_saved")
 # Written out, for no database sees that two parameters are the same, and that what is grouped by is what is selected.
 EMPTY: ColumnElement[str] = literal_column("''")
 
+Standing = Collection[str] | None
+"""The names under which there still are sums of a day; ``None`` where they are all there."""
+
 Keys = Sequence[str] | None
 """The names of the keys that are asked about, as sums are named; ``None``: everybody."""
 
 
-def add_requests(connection: Connection, by: str | None, cut: Cut, tally: Tally, keys: Keys = None) -> None:
+def add_requests(
+    connection: Connection, by: str | None, cut: Cut, tally: Tally, keys: Keys = None, standing: Standing = None
+) -> None:
     """The story of the requests of a time."""
     amounts = [func.sum(_requests[what]).label(what) for what in _COUNTED]
     amounts += [
@@ -40,10 +45,12 @@ def add_requests(connection: Connection, by: str | None, cut: Cut, tally: Tally,
     these = [_requests.started_at >= cut.since, _requests.started_at < cut.until]
     if keys is not None:
         these.append(_is_of(keys, rows))
-    _add(connection, by, cut, tally, _columns(by, rows, rows), amounts, rows, these)
+    _add(connection, by, cut, tally, _columns(by, rows, rows), amounts, rows, these, standing)
 
 
-def add_calls(connection: Connection, by: str | None, cut: Cut, tally: Tally, keys: Keys = None) -> None:
+def add_calls(
+    connection: Connection, by: str | None, cut: Cut, tally: Tally, keys: Keys = None, standing: Standing = None
+) -> None:
     """The money of the calls of a time."""
     tokens = func.coalesce(_shares.tokens, 0)
     is_known, is_settled = _calls.price.is_not(None), _calls.settled_at.is_not(None)
@@ -59,7 +66,7 @@ def add_calls(connection: Connection, by: str | None, cut: Cut, tally: Tally, ke
         # A share knows its time by the id of its call only: with this, no others of the key are looked at.
         first, last = ids_between(cut.since, cut.until)
         these += [_is_of(keys, tables.shares), _shares.call_id >= first, _shares.call_id < last]
-    _add(connection, by, cut, tally, _columns(by, tables.calls, tables.shares), amounts, rows, these)
+    _add(connection, by, cut, tally, _columns(by, tables.calls, tables.shares), amounts, rows, these, standing)
 
 
 def _is_of(keys: Sequence[str], who: FromClause) -> ColumnElement[bool]:
@@ -97,6 +104,7 @@ def _add(
     amounts: Sequence[Label[Any]],
     rows: FromClause,
     these: Sequence[ColumnElement[bool]],
+    standing: Standing,
 ) -> None:
     name, label = group
     wanted = select(name.label("group_name"), label.label("group_label"), *amounts).select_from(rows).where(*these)
@@ -106,8 +114,13 @@ def _add(
         wanted = wanted.group_by(name, *(() if label is EMPTY else (label,))).order_by(most.desc())
     what = [AMOUNTS.index(amount.name) for amount in amounts]
     for row in connection.execute(wanted):
-        for found in _names(by, row[0], cut):
+        for found in _standing(_names(by, row[0], cut), standing):
             tally.add(found, what, row[2:], sign=cut.sign, label=row[1], day=cut.day)
+
+
+def _standing(names: Sequence[str], standing: Standing) -> Sequence[str]:
+    """These names as the sums of the day have them, each by itself: a request with several tags counts for each."""
+    return names if standing is None else [name if not name or name in standing else OLDER for name in names]
 
 
 def _names(by: str | None, group: str, cut: Cut) -> list[str]:

@@ -15,7 +15,7 @@ from cache_proxy.ledger.periods import NEVER, Cut, split
 from cache_proxy.ledger.singles import Keys, add_calls, add_requests
 from cache_proxy.ledger.sums import AMOUNTS
 from cache_proxy.ledger.tally import Tally, first
-from cache_proxy.ledger.whole import MONEY, STORY, add_days
+from cache_proxy.ledger.whole import MONEY, STORY, add_days, standing
 
 _calls, _requests, _days = tables.calls.c, tables.requests.c, tables.days.c
 
@@ -79,9 +79,9 @@ def _add_sums(
         add_days(connection, by, story, tally, STORY, keys)
         add_days(connection, by, money, tally, MONEY, keys)
     for cut in money.cuts:
-        add_calls(connection, by, cut, tally, keys)
+        add_calls(connection, by, cut, tally, keys, standing(connection, by, cut.day))
     for cut in story.cuts:
-        add_requests(connection, by, cut, tally, keys)
+        add_requests(connection, by, cut, tally, keys, standing(connection, by, cut.day))
 
 
 def _oldest(connection: Connection, moment: ColumnElement[float]) -> float:

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, select
 
 from cache_proxy.ledger import tables
-from cache_proxy.ledger.found import OTHERS
+from cache_proxy.ledger.found import OLDER, OTHERS
 from cache_proxy.ledger.periods import Period
-from cache_proxy.ledger.singles import EMPTY, Keys
+from cache_proxy.ledger.singles import EMPTY, Keys, Standing
 from cache_proxy.ledger.sums import AMOUNTS
 from cache_proxy.ledger.tally import Tally, date_of
+from cache_proxy.ledger.tidying import CHOSEN
 
 _days = tables.days.c
 
@@ -77,3 +78,11 @@ def _between(connection: Connection, period: Period) -> range:
         first if period.first is None else max(first, period.first),
         last + 1 if period.last is None else min(last + 1, period.last),
     )
+
+
+def standing(connection: Connection, by: str | None, day: int) -> Standing:
+    """The names of this kind that a day has sums of, if those of some were folded: they are among the older."""
+    those = (_days.day == day) & (_days.kind == by)
+    if by not in CHOSEN or connection.scalar(select(_days.name).where(those, _days.name == OLDER)) is None:
+        return None
+    return frozenset(connection.scalars(select(_days.name).where(those)))

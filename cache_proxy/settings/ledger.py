@@ -28,6 +28,8 @@ class LedgerSettings:
     """Whether nothing is spent while it can not be written."""
     days: int = 0
     """For how many days single calls and requests are kept; 0: for good."""
+    names_days: int = 0
+    """For how many days the sums of single users and tags are kept apart; 0: for good."""
 
 
 def build(
@@ -42,6 +44,7 @@ def build(
         url=url if url is not None or not own.ledger else _of_environment(environ, notes),
         refusing=own.ledger_failure == "refuse",
         days=own.ledger_days,
+        names_days=own.ledger_names_days,
     )
 
 

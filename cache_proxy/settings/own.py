@@ -89,6 +89,12 @@ class OwnSettings(BaseModel):
         description="Days for which single calls and requests stay in the ledger; their sums stay for good. 0: for "
         "good, too.",
     )
+    ledger_names_days: int = Field(
+        default=400,
+        ge=0,
+        description="Days for which the sums of single users and tags stay apart; of each older day they are one row, "
+        "so that everything still adds up. 0: for good.",
+    )
     keys: tuple[KeyEntry, ...] = Field(
         default=(), description="Keys for people and jobs, beside the master_key (docs/keys.md)."
     )

@@ -48,7 +48,13 @@ def build_ledger(settings: LedgerSettings, timed: Callable[[str, float], None] |
         return None
     from cache_proxy.ledger.books import SqlLedger
 
-    return SqlLedger(build_database(settings), refusing=settings.refusing, days=settings.days, timed=timed)
+    return SqlLedger(
+        build_database(settings),
+        refusing=settings.refusing,
+        days=settings.days,
+        names_days=settings.names_days,
+        timed=timed,
+    )
 
 
 class Watched:

@@ -15,6 +15,7 @@ from cache_proxy.errors import LedgerError, LedgerUnavailable
 from cache_proxy.ledger import books, writer
 from cache_proxy.ledger.books import SqlLedger
 from cache_proxy.ledger.database import Database
+from cache_proxy.ledger.found import OLDER
 from tests.ledger.money import ME, NOON, call, paid, receipt, rows, sums
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +315,20 @@ async def test_what_is_too_old_is_taken_out_as_time_goes_by(wayward: Wayward, mo
     now += 2 * 86_400
     await until(lambda: rows(wayward, "requests") == [])
     assert sums(wayward)[""]["requests"] == 1
+    await ledger.close(10)
+
+
+async def test_sums_are_looked_after_as_time_goes_by(wayward: Wayward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "PRUNE_EVERY", 0.05)
+    now = NOON
+    ledger = SqlLedger(wayward, names_days=7, now=lambda: now)
+    ledger.open()
+    await ledger.record(receipt(tokens_billed=1, tags=("a", "b")))
+    await asyncio.sleep(0.2)
+    assert set(sums(wayward, "tag")) == {"a", "b"}
+    now += 8 * 86_400
+    await until(lambda: set(sums(wayward, "tag")) == {OLDER})
+    assert sums(wayward, "tag")[OLDER]["requests"] == 2
     await ledger.close(10)
 
 

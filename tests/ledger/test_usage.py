@@ -11,7 +11,7 @@ from sqlalchemy.event import listen
 
 from cache_proxy.calls import Account
 from cache_proxy.errors import LedgerError
-from cache_proxy.ledger import tables
+from cache_proxy.ledger import tables, tidying
 from cache_proxy.ledger import usage as module
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.found import GROUPS, OTHERS, Usage, Whose, beginning, whose
@@ -29,6 +29,7 @@ from tests.ledger.writing import (
     added_up,
     call,
     clear,
+    fold_before,
     forget_before,
     post,
     receipt,
@@ -114,7 +115,7 @@ def test_usage_of_one_key_is_the_sum_of_what_it_did_in_any_grouping(
     whose = Whose((account.key,)) if account.key else Whose((), account.alias)
     for by in ALL:
         found = by_name(usage(database, by, *span, whose))
-        assert found == added_up(happened, by, *span, account.key or account.alias), by
+        assert found == added_up(happened, by, *span, key=account.key or account.alias), by
 
 
 @fresh_each_time
@@ -153,6 +154,36 @@ def test_no_caller_is_called_as_rows_of_ours_are(database: Database) -> None:
     for by in ("key", "tag", "user"):
         for since in (None, 5.0):
             assert [row.name for row in usage(database, by, since)] == ["\ufffd(others)"]
+
+
+@fresh_each_time
+@given(happened=events, span=periods, day=st.integers(0, DAYS))
+def test_usage_is_exact_though_the_names_of_old_days_are_folded(
+    database: Database, happened: list[Event], span: tuple[float | None, float | None], day: int
+) -> None:
+    clear(database)
+    post(database, *happened)
+    fold_before(database, day)
+    for by in ALL:
+        assert by_name(usage(database, by, *span)) == added_up(happened, by, *span, folded=day), by
+
+
+@fresh_each_time
+@given(happened=events, span=periods, day=st.integers(0, DAYS), portions=st.integers(1, 4))
+def test_users_add_up_to_the_whole_while_some_names_of_a_day_are_folded(
+    database: Database, happened: list[Event], span: tuple[float | None, float | None], day: int, portions: int
+) -> None:
+    clear(database)
+    post(database, *happened)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tidying, "FOLDED", 1)
+        fold_before(database, day, portions)
+    whole = usage(database, None, *span)
+    rows = usage(database, "user", *span)
+    assert [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)] == [
+        amount for row in whole for amount in row[2:]
+    ]
+    assert all(amount >= 0 for row in rows for amount in row[2:])
 
 
 def test_an_alias_stands_for_every_key_that_went_by_it_and_for_who_has_none(database: Database) -> None:

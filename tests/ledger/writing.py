@@ -12,14 +12,18 @@ from cache_proxy.calls import Account, Call, Payer, Settlement, Share
 from cache_proxy.ids import new_id
 from cache_proxy.ledger import tables
 from cache_proxy.ledger.database import Database
-from cache_proxy.ledger.found import Usage
-from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Told
+from cache_proxy.ledger.found import OLDER, Usage
+from cache_proxy.ledger.notes import Ending, Intent, Note, Prune, Tidy, Told
 from cache_proxy.ledger.posting import Batch
 from cache_proxy.ledger.sums import DAY
+from cache_proxy.ledger.tidying import Tidied
 from cache_proxy.models import Endpoint
 from cache_proxy.receipts import Counts, Receipt
 
 _numbers = count(1)
+
+DAYS_BEFORE = 10
+"""Days before the epoch on which nothing happens in any test."""
 
 ANNA = Account("anna's", "a" * 64, "search", "anna")
 JOB = Account("job", "b" * 64, "search")
@@ -113,10 +117,32 @@ def forget_before(database: Database, moment: float) -> None:
         Batch(f"{next(_numbers)}", [Prune(moment)]).post(connection, "test", 0.0)
 
 
+def fold_before(database: Database, day: int, portions: int = 100) -> Tidied:
+    """Make one of the users and of the tags of each day before this one, as time does."""
+    done = Tidied()
+    for _ in range(portions):
+        note = Tidy((day + 1.0) * DAY, 1, done)
+        with database.writing() as connection:
+            Batch(f"{next(_numbers)}", [note]).post(connection, "test", 0.0)
+        assert note.told is not None
+        done = note.told
+        if not done.more:
+            break
+    return done
+
+
 def added_up(
-    events: Sequence[Event], by: str | None, since: float | None, until: float | None, key: str | None = None
+    events: Sequence[Event],
+    by: str | None,
+    since: float | None,
+    until: float | None,
+    *,
+    key: str | None = None,
+    folded: int = -DAYS_BEFORE,
 ) -> dict[str, Usage]:
-    """What usage must say of these events, by name; or of those of this key alone."""
+    """What usage must say of these events, by name; or of those of this key alone. On days before ``folded`` users and
+    tags are not told apart any more.
+    """
     sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     labels: dict[str, str] = {}
     for event in events:
@@ -124,7 +150,10 @@ def added_up(
             if key is not None and key != (payer.account.key or payer.account.alias):
                 continue
             if (since is None or at >= since) and (until is None or at < until):
-                for name in _names(payer, at, model, endpoint, by):
+                names = _names(payer, at, model, endpoint, by)
+                if by in ("user", "tag") and at // DAY < folded:
+                    names = [OLDER if name else name for name in names]
+                for name in names:
                     labels[name] = payer.account.alias if by == "key" else ""
                     for what, amount in amounts.items():
                         sums[name][what] += amount
