@@ -33,12 +33,13 @@ def call(*shares: tuple[Account, int], at: float = NOON, price: int | None = PRI
     return Call(f"{next(_numbers):032x}", "one", model, Endpoint.EMBEDDINGS, 3, at, made, price)
 
 
-def receipt(account: Account = ME, at: float = NOON, **fields: Any) -> Receipt:
+def receipt(account: Account = ME, at: float = NOON, tokens_billed: int = 0, **fields: Any) -> Receipt:
     story = Story(
         "a-request", "embeddings", account, at,
         **{"model": "embed", "upstream_model": "v3", "price": PRICE, "counts": Counts(3, 2, 1), "user": "reader",
            "tags": ("nightly",), **fields},
     )  # fmt: skip
+    story.pay(tokens_billed, story.price)
     return story.end(status=200, latency=0.25, bytes_out=4_000)
 
 
