@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+# One test after the other is handed to whoever is free: their order (tests/conftest.py) puts the longest first.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxschedchunk 1
 
 # The tests start many servers: where the environment forbids bytecode, each of them would compile everything anew.
 test test-slow: export PYTHONDONTWRITEBYTECODE =
-test test-slow: export PYTHONPYCACHEPREFIX = $(CURDIR)/$(VENV)/bytecode
 
 .PHONY: help run demo test test-slow check format bench bench-ledger bench-economy bench-economy-litellm bench-kills faults lock clean
 help:
@@ -43,10 +44,10 @@ demo: $(VENV)/run
 	$(BIN)/cache-proxy demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(PYTEST)
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

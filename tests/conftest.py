@@ -27,6 +27,7 @@ def pytest_configure() -> None:
             tempfile.tempdir = None
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many as there are cores: much of what takes long is waiting, for servers to start and time to pass."""
     return 2 * (os.cpu_count() or 1)
