@@ -1,9 +1,11 @@
 """The command ``cache-proxy``. The work is elsewhere."""
 
 import logging
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, ModuleType
@@ -70,19 +72,33 @@ def serve(config: str | None, host: str, port: int, workers: int) -> None:
         serving.serve(config, host, port, workers, ready=end_if_told)
 
 
+_TOLD_AGAIN_AFTER = 0.25
+"""Seconds."""
+
+
 @contextmanager
 def _ended_by_sigterm() -> Iterator[Callable[[], None]]:
     """SIGTERM ends the process with 0: while it starts, and once uvicorn, which sends it on when it is done, has ended.
 
     Without a handler, the first process of a container would not even notice a SIGTERM that comes while it starts.
-    What is yielded ends the process if it was told to before: Python drops what is raised while it tidies up memory.
+    Python drops what is raised while it tidies up memory: so what is yielded ends the process if it was told to before,
+    and whoever is told is told again until somebody obeys.
     """
-    told = False
+    told, over = False, threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         nonlocal told
-        told = True
+        if not told:
+            told = True
+            threading.Thread(target=tell_again, name="cache-proxy-end", daemon=True).start()
         raise SystemExit(0)
+
+    def tell_again() -> None:
+        while not over.wait(_TOLD_AGAIN_AFTER):
+            heard = signal.getsignal(signal.SIGTERM) is not end
+            os.kill(os.getpid(), signal.SIGTERM)
+            if heard:
+                return
 
     def end_if_told() -> None:
         if told:
@@ -92,6 +108,7 @@ def _ended_by_sigterm() -> Iterator[Callable[[], None]]:
     try:
         yield end_if_told
     finally:
+        over.set()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -413,3 +413,27 @@ def test_a_sigterm_that_python_drops_ends_the_start_all_the_same(monkeypatch: py
         assert kept() is None
         with pytest.raises(SystemExit):
             end_if_told()
+
+
+def test_a_sigterm_that_python_drops_later_on_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Thing:
+        pass
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with _ended_by_sigterm():
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+        assert kept() is None
+        with pytest.raises(SystemExit):
+            time.sleep(30)
+
+
+def test_it_is_sent_again_only_until_somebody_else_listens() -> None:
+    heard: list[int] = []
+    with _ended_by_sigterm():
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+        time.sleep(1.0)
+    assert heard == [signal.SIGTERM]

@@ -71,7 +71,7 @@ def split(total: int, weights: Sequence[int], bounds: Sequence[int] | None = Non
 
     No part is above its bound, unless ``total`` is above all of them together: then nobody knows whose fault that is.
     """
-    if bounds is None or total >= sum(bounds):
+    if bounds is None or total > sum(bounds):
         return _split(total, weights)
     parts = _split(total, weights)
     if all(part <= most for part, most in zip(parts, bounds, strict=True)):

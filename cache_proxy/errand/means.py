@@ -83,6 +83,7 @@ class Means:
     async def close(self, patience: float) -> None:
         """Bring home what is under way (up to ``patience`` seconds), then let go of everything."""
         await self.flights.close(patience)
+        await self.shelf.close()
         await self.claims.close()
         await self.lanes.close()
         await self.store.close()

@@ -93,6 +93,13 @@ class Shelf:
                 return True
         return False
 
+    async def close(self) -> None:
+        """Give up what is still to be stored: nobody has the time to wait for it."""
+        left = set(self._writes)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def purge(self, keys: Sequence[Key] | None) -> int:
         """Forget these keys (``None``: everything of ours); how many were held, where known. What is just being written
         is waited for, and not tried again, so that it does not come back. Raises ``StoreError``.

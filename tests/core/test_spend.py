@@ -1,6 +1,6 @@
 """The most that items and calls can cost."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cache_proxy.core.catalog import MODELS
@@ -53,6 +53,7 @@ def test_what_has_a_form_nobody_knows_is_bounded_by_all_it_may_hold() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 300)), min_size=1, max_size=30), st.integers(0, 10_000))
+@example([(1, 0), (1, 1)], 1)
 def test_shares_add_up_and_none_is_above_its_bound(items: list[tuple[int, int]], total: int) -> None:
     weights, bounds = [weight for weight, _ in items], [most for _, most in items]
     shares = split(total, weights, bounds)
