@@ -68,7 +68,7 @@ class Inference:
             return
         receipt = story.end(status=200, latency=time.perf_counter() - began, bytes_out=len(body))
         await self._wired.record(receipt)
-        await exchange.reply(200, body, told.headers(receipt, self._wired.tally.spent(story.account)))
+        await exchange.reply(200, body, told.headers(receipt, await self._wired.spent(admitted)))
 
     async def _answer(self, exchange: Exchange, story: Story, admitted: Admitted, began: float) -> bytes:
         tags = exchange.header(b"x-litellm-tags")
@@ -134,7 +134,7 @@ class Inference:
             self._wired.observe(receipt)
         else:
             await self._wired.record(receipt)
-        headers = [*told.headers(receipt, self._wired.tally.spent(story.account)), *reply.headers]
+        headers = [*told.headers(receipt, await self._wired.spent(admitted)), *reply.headers]
         await exchange.reply(reply.status, reply.body, headers, reply.content_type)
 
 

@@ -6,8 +6,10 @@ from cache_proxy.receipts import Receipt
 Headers = list[tuple[bytes, bytes]]
 
 
-def headers(receipt: Receipt, key_spend: int) -> Headers:
-    """The headers of an answer. ``key_spend`` is what this caller's key has paid so far, in pico-USD."""
+def headers(receipt: Receipt, key_spend: int | None) -> Headers:
+    """The headers of an answer. ``key_spend`` is what this caller's key has paid so far, in pico-USD; ``None`` where
+    nobody can tell.
+    """
     cost = usd(receipt.cost).encode()
     told: Headers = [
         (b"x-litellm-call-id", receipt.request_id.encode()),
@@ -15,8 +17,9 @@ def headers(receipt: Receipt, key_spend: int) -> Headers:
         (b"x-tokens-saved", b"%d" % receipt.tokens_saved),
         (b"x-cost-usd", cost),
         (b"x-saved-usd", usd(receipt.saved).encode()),
-        (b"x-litellm-key-spend", usd(key_spend).encode()),
     ]
+    if key_spend is not None:
+        told.append((b"x-litellm-key-spend", usd(key_spend).encode()))
     if receipt.cache_status:
         told.append((b"cache-status", receipt.cache_status.encode()))
     if receipt.key is not None:

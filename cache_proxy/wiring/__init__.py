@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
-from cache_proxy.access import AccessKey
+from cache_proxy.access import AccessKey, Admitted
 from cache_proxy.backends.base import Backend
 from cache_proxy.calls import CallObserver
 from cache_proxy.core.renderings import Renderings
@@ -33,6 +33,7 @@ from cache_proxy.wiring.limits import KeyLimits
 from cache_proxy.wiring.loops import PerLoop
 from cache_proxy.wiring.measuring import Measuring
 from cache_proxy.wiring.reading import Reader
+from cache_proxy.wiring.spent import Spent
 from cache_proxy.wiring.stores import MIB, build_store
 from cache_proxy.wiring.targets import names
 
@@ -61,6 +62,7 @@ class Running(NamedTuple):
     keyring: Keyring | None
     limits: KeyLimits
     own_keys: OwnKeys
+    spent: Spent | None
 
 
 class Wired:
@@ -118,7 +120,8 @@ class Wired:
     async def _begin(self) -> Running:
         # In a thread: the SQL library takes its time to load.
         ledger = await asyncio.to_thread(build_ledger, self.settings.ledger, self.measuring.timed("ledger_commit"))
-        engine = self._build(ledger)
+        spent = None if self.reader is None else Spent(self.reader.spent)
+        engine = self._build(ledger, spent)
         try:
             await engine.means.store.open()
         except BaseException:
@@ -131,16 +134,16 @@ class Wired:
         keyring = None if table is None else Keyring(table, self.settings.own.key_grace_seconds)
         self.measuring.begin(engine, ledger)
         limits = KeyLimits(engine.means.store.counters)
-        return Running(engine, ledger, self.measuring, keyring, limits, OwnKeys(engine))
+        return Running(engine, ledger, self.measuring, keyring, limits, OwnKeys(engine), spent)
 
-    def _build(self, ledger: "SqlLedger | None" = None) -> Engine:
+    def _build(self, ledger: "SqlLedger | None" = None, spent: Spent | None = None) -> Engine:
         store, self._spare = self._spare or self._make_store(self.settings), None
         lanes = Lanes(
             self._connect,
             _rules(self.settings),
             time.monotonic,
             counters=store.counters,
-            ledger=Watched(ledger, self._call_observers),
+            ledger=Watched(ledger, self._call_observers if spent is None else (*self._call_observers, spent)),
             timed=self.measuring.timed("upstream"),
         )
         renderings = Renderings(_renderings_bytes(self.settings))
@@ -173,6 +176,16 @@ class Wired:
     async def own_keys(self) -> OwnKeys:
         """What serves those who pay for themselves on the running loop."""
         return (await self._engines.open()).own_keys
+
+    async def spent(self, admitted: Admitted) -> int | None:
+        """What this caller has paid, in pico-USD, if that is known. With a key in all, as the ledger has it; without
+        one, through this worker: so it is for guests, who may have made theirs up.
+        """
+        key = admitted.account.key
+        if not key or admitted.guest or self.reader is None:
+            return self.tally.spent(admitted.account)
+        here = self._engines.here
+        return None if here is None or here.spent is None else await here.spent.of(key)
 
     def observe(self, receipt: Receipt) -> None:
         """Tell every observer of one request."""
@@ -211,6 +224,8 @@ async def _end(running: Running) -> None:
     await running.engine.close(DRAIN_PATIENCE)
     # A ledger that is closed has forgotten what it has missed.
     running.measuring.end(running.engine)
+    if running.spent is not None:
+        await running.spent.close()
     if running.keyring is not None:
         await running.keyring.close()
     if running.ledger is not None:

@@ -1,5 +1,6 @@
 """The ledger of a configuration, for those who only read it."""
 
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,14 @@ class Reader:
 
         database = self._written()
         return None if database is None else usage(database, by, since, until, whose, most)
+
+    def spent(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """See :meth:`cache_proxy.ledger.keys.KeyTable.spent`. For who writes as well: where there is no ledger one is
+        made, for one that could not be made is none in which nothing was spent.
+        """
+        from cache_proxy.ledger.keys import KeyTable
+
+        return KeyTable(self._database()).spent(keys)
 
     def logs(self, filters: Filters, offset: int, limit: int, *, newest: bool, counted: bool) -> Page | None:
         """See :func:`cache_proxy.ledger.logs.page`."""

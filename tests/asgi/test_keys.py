@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cache_proxy.asgi.openapi import document
 from cache_proxy.ledger.database import Database
 from cache_proxy.ledger.keys import KeyTable
 from cache_proxy.standin import StandIn
+from cache_proxy.wiring import spent
 from tests.asgi.test_openapi import check, response
 from tests.support import proxy
 
@@ -466,6 +468,44 @@ async def test_no_key_is_in_a_log_line_a_row_or_an_error(
         assert secret not in written
         assert secret not in "\n".join(said)
         assert secret not in "\n".join(line for line in caplog.text.splitlines() if "httpx" not in line)
+
+
+async def test_the_spend_of_a_key_is_what_all_workers_have_paid_with_it_also_before(
+    standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy(standin, tmp_path, LOCKED) as one:
+        key = await generate(one)
+        first = await embed(one, key)
+    monkeypatch.setattr(spent, "EVERY", 0.0)
+    async with proxy(standin, tmp_path, LOCKED) as one, proxy(standin, tmp_path, LOCKED) as other:
+        cost = Decimal(first.headers["x-cost-usd"])
+        assert Decimal((await embed(one, key)).headers["x-litellm-key-spend"]) == cost > 0
+        second = await embed(other, key, input=["another text"])
+        cost += Decimal(second.headers["x-cost-usd"])
+        assert Decimal(second.headers["x-litellm-key-spend"]) == cost
+        while Decimal((await embed(one, key)).headers["x-litellm-key-spend"]) != cost:
+            await asyncio.sleep(0.01)
+        refused = await embed(one, key, model="nobody")
+        assert (refused.status_code, Decimal(refused.headers["x-litellm-key-spend"])) == (404, cost)
+
+
+async def test_a_ledger_that_can_not_be_read_leaves_the_spend_out(standin: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    own = {"ledger_dir": str(tmp_path / "file"), "keys": [{"key": "sk-CANARYFILE"}], "ledger_failure": "continue"}
+    async with proxy(standin, tmp_path, {**LOCKED, "cache_proxy_settings": own}) as client:
+        answer = await embed(client, "sk-CANARYFILE")
+        assert answer.status_code == 200
+        assert "x-litellm-key-spend" not in answer.headers
+        assert "x-cost-usd" in answer.headers
+
+
+async def test_without_a_ledger_the_spend_of_a_key_is_what_this_worker_has_seen(
+    standin: StandIn, tmp_path: Path
+) -> None:
+    own = {"keys": [{"key": "sk-CANARYFILE"}], "ledger": False}
+    async with proxy(standin, tmp_path, {**LOCKED, "cache_proxy_settings": own}) as client:
+        answer = await embed(client, "sk-CANARYFILE")
+        assert answer.headers["x-litellm-key-spend"] == answer.headers["x-cost-usd"] != "0"
 
 
 async def test_two_keys_that_are_called_the_same_are_counted_apart(standin: StandIn, tmp_path: Path) -> None:
