@@ -110,7 +110,7 @@ class Totals:
     joined: int = 0
     billed: int = 0
     in_vain: int = 0
-    """Tokens billed for requests that failed all the same: another part of them was refused."""
+    """The most that was billed for requests that failed all the same: another part of them was refused."""
 
     def add(self, answer: httpx.Response) -> None:
         billed = int(answer.headers.get("x-tokens-billed", 0))
@@ -121,7 +121,6 @@ class Totals:
         self.hits += int(counts.get("hit", 0))
         self.joined += int(counts.get("joined", 0))
         self.billed += billed
-        self.in_vain += 0 if answer.status_code == 200 else billed
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
@@ -130,12 +129,16 @@ class Totals:
 _COUNT = re.compile(r"(\w+)=(\d+)")
 
 
+_PARTS = {"input", "content", "texts", "documents"}
+
+
 @dataclass
 class Pair:
     """The two ways to one answer."""
 
     through: httpx.AsyncClient
     direct: httpx.AsyncClient
+    apart: httpx.AsyncClient
     behind: StandIn
     alone: StandIn
     totals: Totals = field(default_factory=Totals)
@@ -145,9 +148,22 @@ class Pair:
         expected = await self.direct.post(step.path, json=step.bare)
         answer = await self.through.post(step.path, json=step.body, headers=step.headers)
         self.totals.add(answer)
+        if answer.status_code != 200 and answer.headers.get("x-tokens-billed", "0") != "0":
+            self.totals.in_vain += await self._parts_of(step)
         complaint = differs(answer, expected)
         if complaint is not None:
             self.failures.append(f"{complaint}: {step.path} {shortened(step.body)} {step.headers}")
+
+    async def _parts_of(self, step: Step) -> int:
+        """What the parts of a request cost, each by itself. In a call with others' items they are billed together, and
+        a request's share of it is an estimate.
+        """
+        cost = 0
+        for name in _PARTS & step.bare.keys():
+            for part in step.bare[name] if isinstance(step.bare[name], list) else ():
+                answer = await self.apart.post(step.path, json={**step.bare, name: [part]})
+                cost += answer.json()["usage"]["total_tokens"] if answer.status_code == 200 else 0
+        return cost
 
     def check(self) -> None:
         """Everything was equal, every token is accounted for, and none was spent that a bare client would have kept."""
@@ -215,13 +231,14 @@ async def both(store: str, form: str, *, backwards: bool, delay: float = 0.0) ->
     # A refusal is not worth another try here: the same request would be refused again, after a pause.
     document["litellm_settings"] = {**document.get("litellm_settings", {}), "num_retries": 0}
     upstream = Respelled(behind, FORMS[form], backwards=backwards)
-    plain = httpx.ASGITransport(Respelled(alone, FORMS[form]))
+    plain, bare = httpx.ASGITransport(Respelled(alone, FORMS[form])), httpx.ASGITransport(StandIn())
     with TemporaryDirectory() as folder:
         async with (
             proxy(upstream, Path(folder), document) as through,
             httpx.AsyncClient(transport=plain, base_url=UPSTREAM, headers=KEY) as direct,
+            httpx.AsyncClient(transport=bare, base_url=UPSTREAM, headers=KEY) as apart,
         ):
-            yield Pair(through, direct, behind, alone)
+            yield Pair(through, direct, apart, behind, alone)
 
 
 async def one_after_the_other(steps: Sequence[Step], store: str, form: str, backwards: bool) -> Totals:
