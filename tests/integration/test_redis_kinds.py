@@ -36,7 +36,7 @@ from tests.integration.test_server import EMBED, KEY, ROOT, cache_status, servin
 pytestmark = pytest.mark.anyio
 
 NEEDED = ("+mget", "+set", "+unlink", "+scan")
-NEEDED_BY_LEASES = ("+eval", "+exists", "+time")
+NEEDED_BY_LEASES = ("+eval", "+exists", "+time", "+pttl")
 NEEDED_BY_COUNTERS = ("+zadd", "+zcard", "+zrem", "+zremrangebyscore", "+zscore", "+pttl", "+pexpire")
 IN_A_CLUSTER = ("+cluster|slots", "+asking")
 NEEDED_OF_SENTINELS = ("+sentinel|masters",)

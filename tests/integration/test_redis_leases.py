@@ -73,6 +73,20 @@ async def test_a_batch_is_few_scripts_and_leaves_nothing_when_released(shared_re
         assert shared_redis.ask("KEYS", f"{store.namespace}:*") == []
 
 
+@pytest.mark.parametrize("end", [(), ("PX", 10**12)], ids=["no end", "an end in thirty years"])
+async def test_a_lease_that_was_planted_to_last_for_ever_is_none(
+    shared_redis: RedisServer, end: tuple[str | int, ...]
+) -> None:
+    store = store_on(shared_redis)
+    async with opened(store) as leases:
+        await claim(leases, [A], THEIRS)
+        name = f"{store.namespace}:{A.hex()}:lease"
+        assert (await claim(leases, [A]))[A] == Turn(mine=False, owner=THEIRS)
+        shared_redis.ask("SET", name, shared_redis.ask("GET", name), *end)
+        assert (await claim(leases, [A]))[A] == MINE
+        assert 0 < shared_redis.ask("PTTL", name) <= LONG * 1000
+
+
 @pytest.mark.parametrize(
     "junk",
     [b"", b"\x00", b"\xff", b"\x05abc", b"\x00" + b"x" * 100, b"\x03abc0000000000001", b"\x00" + b"9" * 13, b"-3abc"],
@@ -203,7 +217,7 @@ async def test_without_the_right_to_run_scripts_the_store_goes_on_and_the_log_sa
                 assert await is_refused(leases)
             assert await guard.set_many({A: b"1"}) is True
             assert await guard.get_many([A]) == {A: b"1"}
-            shared_redis.ask("ACL", "SETUSER", "plain", "+eval", "+exists", "+time")
+            shared_redis.ask("ACL", "SETUSER", "plain", "+eval", "+exists", "+time", "+pttl")
             async with asyncio.timeout(10):
                 while await is_refused(leases):
                     await asyncio.sleep(0.01)

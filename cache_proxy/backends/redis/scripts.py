@@ -67,12 +67,21 @@ local function read(held)
 end
 """
 
+# A lease that has no end, or none within an hour, was put there by somebody else: nobody would give it up.
+#
 # The reply for each lease is whether the value is held, "1" or "0", and then "=" (it is yours), "+" and its owner, or
 # "-" and the word of the owner that was waited for.
 ACQUIRE = (
     _READ
     + """
 local owner, ms, leases, said = ARGV[1], ARGV[2], #ARGV - 2, {}
+
+local function ends(lease)
+  -- Who may not ask believes it.
+  local left = redis.pcall('PTTL', lease)
+  return type(left) ~= 'number' or (left >= 0 and left <= 3600000)
+end
+
 local all = redis.call('MGET', unpack(KEYS, 1, leases))
 for at = 1, leases do
   local holder, words = read(all[at] or '')
@@ -86,7 +95,7 @@ for at = 1, leases do
   local stored = KEYS[leases + at] and redis.call('EXISTS', KEYS[leases + at]) == 1 and '1' or '0'
   if told and holder ~= owner and holder ~= waited_for then
     said[at] = stored .. '-' .. told
-  elseif holder ~= '' and holder ~= owner then
+  elseif holder ~= '' and holder ~= owner and ends(KEYS[at]) then
     said[at] = stored .. '+' .. holder
   else
     redis.call('SET', KEYS[at], string.char(#owner) .. owner .. table.concat(carried), 'PX', ms)
