@@ -6,7 +6,7 @@ good one costs no look at the store. All of it is told apart by the key's hash; 
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from cache_proxy.core.asked import Asked, is_remote, keeping
 from cache_proxy.engine import Allow, Engine
 from cache_proxy.errand import Proof
 from cache_proxy.errors import StoreError, UpstreamRefused
-from cache_proxy.models import Entry, Key, Shape
+from cache_proxy.models import Deployment, Entry, Key, Shape
 from cache_proxy.receipts import Story
 
 T = TypeVar("T")
@@ -34,7 +34,6 @@ LONGEST_REFUSAL = 4096
 """Bytes of an upstream's refusal that are remembered with a key."""
 
 _MADE_UP = 401
-_NOT_GOOD = frozenset({401, 402, 403})
 
 
 class _Refusal(NamedTuple):
@@ -68,7 +67,7 @@ class OwnKeys:
             already = story.tokens_billed
             reply = await self._engine.answer(asked, story, allow, given)
         except UpstreamRefused as error:
-            await self._hear(seat, error)
+            await self._hear(seat, error, asked.target.deployments)
             raise
         if story.tokens_billed > already:
             self._trust(seat, own_key.WINDOW)
@@ -107,16 +106,19 @@ class OwnKeys:
     def _trust(self, key: Key, seconds: float) -> None:
         _remember(self._good_until, key, self._now() + min(seconds, own_key.WINDOW))
 
-    async def _hear(self, key: Key, error: UpstreamRefused) -> None:
-        """The upstream refuses something that was to be paid for with this key."""
-        if error.status not in _NOT_GOOD:
+    async def _hear(self, key: Key, error: UpstreamRefused, places: Sequence[Deployment]) -> None:
+        """The upstream refuses something that was to be paid for with this key. One that has no money left was accepted
+        all the same.
+        """
+        if error.status != _MADE_UP or len(places) > 1:
+            # Of a group with several places nobody can tell which of them it was.
             return
         self._good_until.pop(key, None)
         # Other workers are not to believe it from the store any longer.
         with suppress(StoreError):
             await self._engine.means.store.delete_many([key])
         # What another worker was told comes without the upstream's words: this one asks for itself.
-        if error.status == _MADE_UP and error.body and len(error.body) <= LONGEST_REFUSAL:
+        if error.body and len(error.body) <= LONGEST_REFUSAL:
             _remember(self._refused, key, _Refusal(self._now() + REFUSED_FOR, error.body, error.content_type))
 
 

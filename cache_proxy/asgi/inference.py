@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from itertools import islice
 
 from cache_proxy.access import Admitted
@@ -18,8 +18,9 @@ from cache_proxy.engine import Engine
 from cache_proxy.errors import BudgetExceeded, CacheProxyError
 from cache_proxy.models import Endpoint, Json
 from cache_proxy.own_keys import TAG as PROOF_TAG
-from cache_proxy.receipts import Story
+from cache_proxy.receipts import Receipt, Story
 from cache_proxy.wiring import Wired
+from cache_proxy.wiring.ledger import NOTHING
 
 CLIENT_GONE = 499
 """nginx's status for a client that left before it was answered; it stands in the log only."""
@@ -54,11 +55,11 @@ class Inference:
         try:
             body = await self._answer(exchange, story, admitted, began)
         except ClientGoneError:
-            self._record_gone(story, began)
+            self._record_gone(story, began, admitted)
             return
         except asyncio.CancelledError:
             # Cut off from outside, by the host or the server's end. What is under way comes home all the same.
-            self._record_gone(story, began)
+            self._record_gone(story, began, admitted)
             raise
         except CacheProxyError as error:
             await self._refuse(exchange, story, began, reply_to(error), admitted)
@@ -116,9 +117,20 @@ class Inference:
         story = Story(exchange.request_id, self._endpoint.value, Account(), time.time())
         self._wired.observe(story.end(status=reply.status, latency=0.0, bytes_out=len(reply.body), error=reply.word))
 
-    def _record_gone(self, story: Story, began: float) -> None:
+    def _record_gone(self, story: Story, began: float, admitted: Admitted) -> None:
         latency = time.perf_counter() - began
-        self._wired.record(story.end(status=CLIENT_GONE, latency=latency, bytes_out=0, error="client_gone"))
+        self._record(story, admitted, story.end(status=CLIENT_GONE, latency=latency, bytes_out=0, error="client_gone"))
+
+    def _record(self, story: Story, admitted: Admitted, receipt: Receipt) -> Awaitable[None]:
+        """Write it down, but for a guest for whose key nobody has vouched: like whoever is turned away at the gate he
+        leaves no row. Where his proof may have cost something, that is all there is.
+        """
+        if not admitted.guest or story.model:
+            return self._wired.record(receipt)
+        if story.tokens_billed or story.tokens_unsettled:
+            return self._wired.record(receipt._replace(user=None, tags=()))
+        self._wired.observe(receipt)
+        return NOTHING
 
     async def _refuse(
         self, exchange: Exchange, story: Story, began: float, reply: ErrorReply, admitted: Admitted
@@ -129,11 +141,7 @@ class Inference:
             bytes_out=len(reply.body),
             error=reply.word,
         )
-        if admitted.guest and not (story.model or story.tokens_billed or story.tokens_unsettled):
-            # Nobody has vouched for this key: like whoever is turned away at the gate, it leaves no row.
-            self._wired.observe(receipt)
-        else:
-            await self._wired.record(receipt)
+        await self._record(story, admitted, receipt)
         headers = [*told.headers(receipt, await self._wired.spent(admitted)), *reply.headers]
         await exchange.reply(reply.status, reply.body, headers, reply.content_type)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from cache_proxy.core import keys
 from cache_proxy.core.asked import Asked
 from cache_proxy.core.names import Target
-from cache_proxy.core.reach import with_key
+from cache_proxy.core.reach import proving, with_key
 from cache_proxy.core.spend import bound
 from cache_proxy.models import Controls, Deployment
 
@@ -40,7 +40,8 @@ def proof(asked: Asked, key_hash: str) -> Asked:
     controls = Controls(ttl=WINDOW, only_if_cached=asked.controls.only_if_cached)
     places = sorted(deployment.base_url for deployment in asked.target.deployments)
     ask = asked.ask._replace(items=(asked.ask.items[shortest(asked)],))
-    return asked._replace(ask=ask, controls=controls, seats=(keys.proof(places, key_hash),))
+    target = replace(asked.target, deployments=tuple(map(proving, asked.target.deployments)))
+    return asked._replace(ask=ask, controls=controls, seats=(keys.proof(places, key_hash),), target=target)
 
 
 def shortest(asked: Asked) -> int:

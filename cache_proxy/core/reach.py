@@ -8,6 +8,9 @@ import orjson
 
 from cache_proxy.models import Deployment, Failure
 
+PROOFS_AT_ONCE = 8
+"""Calls under way at a time, in each worker, that find out about keys."""
+
 
 def remade(deployment: Deployment, **changes: Any) -> Deployment:
     """The same deployment with these changes, told apart from it by its id. Another key uses up another account's
@@ -33,6 +36,18 @@ def with_key(deployment: Deployment, key: str) -> Deployment:
         retries_after={**deployment.retries_after, Failure.RATE_LIMIT: 0},
     )
     return replace(made, account=f"{deployment.account or deployment.id}@own")
+
+
+def proving(deployment: Deployment) -> Deployment:
+    """The same deployment with a key that nobody has vouched for: those have a line of their own, and a short one, so
+    that nobody else waits behind them.
+    """
+    return replace(
+        deployment,
+        id=f"{deployment.id}?",
+        account=f"{deployment.account}?",
+        max_parallel=min(deployment.max_parallel, PROOFS_AT_ONCE),
+    )
 
 
 def _account(deployment: Deployment, key: str | None) -> str:

@@ -135,6 +135,9 @@ class Database:
             return
         with self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
+                # A large ledger takes its time, and so does another host that is at it.
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
                 # Not IF NOT EXISTS: that asks for the right to create even where there is nothing to create.
                 if not inspect(connection).has_schema(POSTGRES_SCHEMA):

@@ -8,10 +8,12 @@ settlement, from ``calls``.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from cache_proxy.core.durations import Window
+from cache_proxy.ids import ids_between
 from cache_proxy.ledger import tables
 from cache_proxy.ledger.sums import DAY
 
@@ -38,9 +40,8 @@ def reckoned(connection: Connection, keys: Sequence[str], window: Window) -> dic
     """The level of each of these keys in this window."""
     spent = _spent_on_whole_days(connection, keys, window)
     for first, last in _ends(window):
-        settled = (calls.c.sent_at >= first) & (calls.c.sent_at < last)
-        spent += _of_calls(connection, keys, settled, shares.c.tokens)
-    reserved = _of_calls(connection, keys, _open_in(window), shares.c.tokens_bound)
+        spent += _spent_between(connection, keys, first, last)
+    reserved = _under_way(connection, keys, _open_in(window))
     return {key: Level(spent[key], reserved[key]) for key in keys}
 
 
@@ -79,12 +80,26 @@ def _open_in(window: Window) -> ColumnElement[bool]:
     return found if window.ends_at is None else found & (calls.c.sent_at < window.ends_at)
 
 
-def _of_calls(
-    connection: Connection, keys: Sequence[str], which: ColumnElement[bool], tokens: ColumnElement[int | None]
-) -> Counter[str]:
-    """What so many tokens of each share cost. Calls of unknown price are in no budget."""
+def _spent_between(connection: Connection, keys: Sequence[str], first: float, last: float) -> Counter[str]:
+    """What was billed for calls of these keys that were sent then; those of unknown price are in no budget. Shares are
+    found by the ids of the calls, which stand in the order of time.
+    """
+    from_, until = ids_between(first, last)
+    theirs = shares.c.key_hash.in_(keys) & (shares.c.call_id >= from_) & (shares.c.call_id < until)
+    theirs &= (shares.c.call_id == calls.c.id) & (calls.c.sent_at >= first) & (calls.c.sent_at < last)
+    return _added(connection, shares.c.key_hash, shares.c.tokens, theirs)
+
+
+def _under_way(connection: Connection, keys: Sequence[str], which: ColumnElement[bool]) -> Counter[str]:
+    """The most that the calls of these keys can cost that are not settled."""
     # An expression, so that no index of the column is taken: these calls are few, and all that a key had are many.
     key = shares.c.key_hash.concat(literal_column("''")).label("key")
     theirs = (shares.c.call_id == calls.c.id) & which & key.in_(keys)
+    return _added(connection, key, shares.c.tokens_bound, theirs)
+
+
+def _added(
+    connection: Connection, key: ColumnElement[str], tokens: ColumnElement[Any], theirs: ColumnElement[bool]
+) -> Counter[str]:
     added = select(key, func.sum(tokens * calls.c.price)).where(theirs).group_by(key)
     return Counter({name: int(cost or 0) for name, cost in connection.execute(added)})

@@ -114,6 +114,7 @@ class Lanes:
         with ExitStack() as held:
             for lane in lanes:
                 held.enter_context(lane.held())
+            self._let_go()
             async for attempt in retrying:
                 with attempt:
                     return await journey.attempt()
@@ -143,7 +144,6 @@ class Lanes:
             lane = lanes[deployment.id] = Lane(deployment, connection, limits, self._clock, self._sleep)
         if deployment.passing:
             self._passing.move_to_end(deployment.id)
-            self._let_go()
         return lane
 
     def _let_go(self) -> None:

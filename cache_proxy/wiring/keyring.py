@@ -95,7 +95,7 @@ class Keyring:
 
     async def _look_up(self, hash_: str) -> AccessKey | None:
         try:
-            async with self._turns, asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE), self._turns:
                 changes, found = await asyncio.to_thread(self.table.find, hash_)
         except TimeoutError:
             raise LedgerError("the database of the keys does not answer") from None

@@ -14,9 +14,11 @@ from cache_proxy.asgi.auth import Auth
 from cache_proxy.asgi.middleware import CacheProxyMiddleware, routes
 from cache_proxy.asgi.standalone import Nothing
 from cache_proxy.errors import ConfigError
+from cache_proxy.ledger.database import Database
 from cache_proxy.standin import StandIn
 from cache_proxy.wiring import Wired
 from tests.asgi.raw import Answer, call
+from tests.ledger.money import rows
 from tests.support import connect_to, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -226,6 +228,18 @@ async def test_beside_a_master_key_the_app_makes_nobody_an_administrator(
     assert refused is not None
     assert models is not None
     assert (refused.status, code(refused), models.status) == (403, "master_key_required", 200)
+
+
+async def test_a_guest_who_hangs_up_while_he_sends_leaves_nothing_behind(standin: StandIn, tmp_path: Path) -> None:
+    document = {"general_settings": {**KEYED["general_settings"], "pass_through_keys": True}}
+    headers = (*LOCAL_JSON, (b"authorization", b"Bearer jina_x"), (b"x-litellm-tags", b"a,b,c"))
+    async with guarded(standin, tmp_path, None, document) as app:
+        assert (await embed(app, (b"x-api-key", KEY))).status == 200
+        assert await call(app, headers=headers, chunks=[b'{"input": '], ends=False) is None
+    database = Database.in_folder(tmp_path)
+    assert len(rows(database, "requests")) == 1
+    assert {row["name"] for row in rows(database, "days") if row["kind"] == "tag"} == {""}
+    database.close()
 
 
 async def test_a_callable_that_breaks_lets_nobody_in(standin: StandIn, tmp_path: Path) -> None:

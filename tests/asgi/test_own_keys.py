@@ -174,6 +174,35 @@ async def test_nothing_that_the_operator_says_to_a_gateway_is_said_for_a_guest(j
     assert [b"x-api-key" in names for names in seen] == [True, False]
 
 
+async def test_what_begins_as_keys_of_ours_do_goes_nowhere_where_there_are_none(jina: Jina, tmp_path: Path) -> None:
+    async with proxy(jina, tmp_path, OPENED) as client:
+        assert (await embed(client, "sk-proj-CANARY", "one")).status_code == 200
+    assert jina.paid == [OPERATOR]
+
+
+async def test_a_key_that_is_good_at_one_place_of_a_group_is_not_made_up_because_another_does_not_know_it(
+    jina: Jina, tmp_path: Path
+) -> None:
+    async def two_places(scope: Scope, receive: Receive, send: Send) -> None:
+        if dict(scope["headers"])[b"host"] == b"second.test":
+            jina.standin.fail_next(Fault("status", status=401))
+        await jina.standin(scope, receive, send)
+
+    entries = [
+        {
+            "model_name": "m",
+            "litellm_params": {"model": f"jina_ai/{MODEL}", "api_base": f"http://{place}.test/v1", "order": order},
+        }
+        for order, place in enumerate(("first", "second"), 1)
+    ]
+    document = {**LOCKED, "model_list": entries, "router_settings": {"num_retries": 1, "retry_after": 0}}
+    async with proxy(two_places, tmp_path, document) as client:
+        assert (await embed(client, ANNA, "one", model="m")).status_code == 200
+        jina.standin.fail_next(Fault("status", status=503))
+        await embed(client, ANNA, "two", model="m")
+        assert (await embed(client, ANNA, "one", model="m")).status_code == 200
+
+
 async def test_two_accounts_at_one_place_are_one_for_who_brings_a_key(jina: Jina, tmp_path: Path) -> None:
     entries = [
         {"model_name": "m", "litellm_params": {"model": f"jina_ai/{MODEL}", "api_key": key}} for key in (OPERATOR, BERT)

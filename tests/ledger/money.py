@@ -1,12 +1,12 @@
 """Calls and receipts to write down."""
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 from typing import Any
 
 from sqlalchemy import select
 
 from cache_proxy.calls import Account, Call, Payer, Settlement, Share
+from cache_proxy.ids import new_id
 from cache_proxy.ledger import tables
 from cache_proxy.ledger.database import Database
 from cache_proxy.models import Endpoint
@@ -20,8 +20,6 @@ PRICE = 50_000
 ME = Account("me", "a" * 64, "search", "ada@example.com")
 YOU = Account("you", "b" * 64)
 
-_numbers = count()
-
 
 def payer(account: Account = ME, **fields: Any) -> Payer:
     return Payer("a-request", account, **{"end_user": "reader", "tags": ("nightly",), "model": "embed", **fields})
@@ -30,7 +28,7 @@ def payer(account: Account = ME, **fields: Any) -> Payer:
 def call(*shares: tuple[Account, int], at: float = NOON, price: int | None = PRICE, model: str = "v3") -> Call:
     """A call with a share for each account and bound."""
     made = tuple(Share(payer(account), bound) for account, bound in shares or ((ME, 100),))
-    return Call(f"{next(_numbers):032x}", "one", model, Endpoint.EMBEDDINGS, 3, at, made, price)
+    return Call(new_id(at), "one", model, Endpoint.EMBEDDINGS, 3, at, made, price)
 
 
 def receipt(account: Account = ME, at: float = NOON, tokens_billed: int = 0, **fields: Any) -> Receipt:

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cache_proxy.core.reach import remade, with_key
+from cache_proxy.core.reach import PROOFS_AT_ONCE, proving, remade, with_key
 from cache_proxy.errors import UpstreamRefused
 from cache_proxy.models import Deployment, Endpoint
 from cache_proxy.upstream import lanes as module
@@ -76,6 +76,19 @@ async def test_what_callers_have_under_way_is_bounded_for_all_of_them_together(w
     assert ways.next.in_flight == JINA.max_parallel == 4
     gate.set()
     await asyncio.gather(*calls)
+    await lanes.close()
+
+
+async def test_keys_that_are_to_be_proved_hold_up_nobody_but_each_other(ways: Ways) -> None:
+    lanes, gate = Lanes(ways, Rules(), asyncio.get_running_loop().time), asyncio.Event()
+    ways.next = stuck = Scripted(gate=gate)
+    strangers = [asyncio.create_task(send(lanes, proving(of(caller)))) for caller in range(40)]
+    await asyncio.sleep(0.01)
+    assert stuck.in_flight == min(PROOFS_AT_ONCE, JINA.max_parallel)
+    ways.next = None
+    await asyncio.wait_for(send(lanes, of("good")), 1)
+    gate.set()
+    await asyncio.gather(*strangers)
     await lanes.close()
 
 
